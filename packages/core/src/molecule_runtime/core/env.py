@@ -1,0 +1,102 @@
+"""Every environment variable of molecule-runtime: its name, default and meaning, once.
+
+Nothing here reads the environment on import. A process reads it in its `main()` and passes settings down.
+Names are those of the contract (`runtime.md` 16).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One environment variable.
+
+    Attributes:
+        name: as it stands in the environment.
+        meaning: one sentence for `--help` and the README.
+        default: used when the variable is absent or blank.
+        secret: the value must never be printed.
+    """
+
+    name: str
+    meaning: str
+    default: str = ""
+    secret: bool = False
+
+    def get(self, environ: Mapping[str, str] | None = None) -> str:
+        """Return the stripped value, or the default when it is absent or blank."""
+        value = (os.environ if environ is None else environ).get(self.name, "").strip()
+        return value or self.default
+
+    def is_set(self, environ: Mapping[str, str] | None = None) -> bool:
+        """Tell whether the variable is present and not blank."""
+        return bool((os.environ if environ is None else environ).get(self.name, "").strip())
+
+    def flag(self, environ: Mapping[str, str] | None = None) -> bool:
+        """Read a switch: anything but blank, `0`, `false`, `no` and `off` turns it on."""
+        return self.get(environ).lower() not in {"", "0", "false", "no", "off"}
+
+
+def current() -> Mapping[str, str]:
+    """Return the process environment; the only place that hands it out whole."""
+    return os.environ
+
+
+WORKSPACE_ID = Variable("WORKSPACE_ID", "Id of the one workspace this process serves.")
+MOLECULE_WORKSPACES = Variable(
+    "MOLECULE_WORKSPACES",
+    'JSON array of {"id", "token" or "token_file", "platform_url"} to serve several workspaces at once; wins over WORKSPACE_ID.',
+    secret=True,
+)
+MOLECULE_WORKSPACE_TOKEN = Variable("MOLECULE_WORKSPACE_TOKEN", "Token of WORKSPACE_ID.", secret=True)
+MOLECULE_WORKSPACE_TOKEN_FILE = Variable("MOLECULE_WORKSPACE_TOKEN_FILE", "File that holds the token of WORKSPACE_ID.")
+PLATFORM_URL = Variable("PLATFORM_URL", "URL of the platform, for workspaces that name none of their own.")
+MOLECULE_ORG_ID = Variable("MOLECULE_ORG_ID", "Organisation id, sent as X-Molecule-Org-Id to PLATFORM_URL.")
+MOLECULE_ORGANIZATION_ID = Variable("MOLECULE_ORGANIZATION_ID", "Older spelling of MOLECULE_ORG_ID.")
+CONFIGS_DIR = Variable(
+    "CONFIGS_DIR", "Folder for tokens and state; default /configs where writable, else ~/.molecule-workspace."
+)
+WORKSPACE_CONFIG_PATH = Variable("WORKSPACE_CONFIG_PATH", "Folder that holds config.yaml.", default="/configs")
+ADAPTER_MODULE = Variable("ADAPTER_MODULE", "Python module that defines the workspace's Adapter class.")
+MOLECULE_WORKSPACE_URL = Variable("MOLECULE_WORKSPACE_URL", "URL under which the platform reaches this workspace.")
+MOLECULE_BIND_HOST = Variable("MOLECULE_BIND_HOST", "Address that molecule-runtime listens on.", default="0.0.0.0")  # noqa: S104
+MOLECULE_DELIVERY_MODE = Variable(
+    "MOLECULE_DELIVERY_MODE", "push or poll: how the platform delivers messages to this workspace."
+)
+MODEL = Variable("MODEL", "Model of the workspace, over config.yaml.")
+MOLECULE_MODEL = Variable("MOLECULE_MODEL", "Model of the workspace, over MODEL and config.yaml.")
+MODEL_PROVIDER = Variable("MODEL_PROVIDER", "Deprecated name of MODEL (it holds a model id).")
+ANTHROPIC_BASE_URL = Variable("ANTHROPIC_BASE_URL", "Reported by get_runtime_identity.")
+TIER = Variable("TIER", "Tier of the workspace, reported by get_runtime_identity.")
+LOG_LEVEL = Variable("LOG_LEVEL", "Log level of this process: DEBUG, INFO, WARNING or ERROR.")
+LOG_FORMAT = Variable("LOG_FORMAT", "text or json.", default="text")
+MOLECULE_AGENT_NAME = Variable("MOLECULE_AGENT_NAME", "Name on the agent card of molecule-mcp.")
+MOLECULE_AGENT_DESCRIPTION = Variable("MOLECULE_AGENT_DESCRIPTION", "Description on the agent card of molecule-mcp.")
+MOLECULE_AGENT_SKILLS = Variable(
+    "MOLECULE_AGENT_SKILLS", "Comma list of skill names on the agent card of molecule-mcp."
+)
+MOLECULE_MCP_VERBOSE = Variable("MOLECULE_MCP_VERBOSE", "Log at INFO instead of WARNING.")
+MOLECULE_MCP_DISABLE_HEARTBEAT = Variable("MOLECULE_MCP_DISABLE_HEARTBEAT", "Do not register or heartbeat.")
+MOLECULE_MCP_DISABLE_INBOX = Variable("MOLECULE_MCP_DISABLE_INBOX", "Do not poll the inbox.")
+MOLECULE_MCP_POLL_TIMEOUT_SECS = Variable(
+    "MOLECULE_MCP_POLL_TIMEOUT_SECS",
+    "Seconds that the instructions tell the agent to wait for a message each turn; 0 turns that off.",
+    default="2",
+)
+DELEGATION_TIMEOUT = Variable(
+    "DELEGATION_TIMEOUT", "Seconds that a synchronous delegation waits for its answer.", default="300"
+)
+MOLECULE_LOCAL_DATA = Variable("MOLECULE_LOCAL_DATA", "Folder of molecule-local's database and admin token.")
+NO_COLOR = Variable("NO_COLOR", "Any value turns colours off (https://no-color.org).")
+HOME = Variable("HOME", "Home directory.")
+HOSTNAME = Variable("HOSTNAME", "Host name of the container.")
+
+ALL: tuple[Variable, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Variable))
+"""Every variable, in the order of this file."""

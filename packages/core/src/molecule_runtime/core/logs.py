@@ -1,0 +1,75 @@
+"""Logging of a molecule-runtime process: to stderr, as text or JSON lines, with secrets redacted."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from typing import TYPE_CHECKING, TextIO
+
+from molecule_runtime.core import env
+from molecule_runtime.core.errors import ConfigurationError
+from molecule_runtime.core.redaction import redact_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+class RedactingFormatter(logging.Formatter):
+    """Formats a record, then redacts the finished line, so nothing that any library logs can carry a credential out."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the redacted line."""
+        return redact_text(super().format(record))
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per record: time, level, logger, message, and the traceback where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the redacted JSON line."""
+        fields = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": redact_text(record.getMessage()),
+        }
+        if record.exc_info:
+            fields["exception"] = redact_text(self.formatException(record.exc_info))
+        return json.dumps(fields, ensure_ascii=False)
+
+
+def configure(
+    environ: Mapping[str, str] | None = None,
+    *,
+    default_level: str = "INFO",
+    prefix: str = "",
+    stream: TextIO | None = None,
+) -> None:
+    """Send the log of this process to stderr (or `stream`). For `main()` functions only; libraries never call it.
+
+    Raises:
+        ConfigurationError: `LOG_LEVEL` or `LOG_FORMAT` holds a value that does not exist.
+    """
+    level = (env.LOG_LEVEL.get(environ) or default_level).upper()
+    if level not in _LEVELS:
+        raise ConfigurationError(f"LOG_LEVEL {level!r} is not a level; use one of {', '.join(_LEVELS)}")
+    style = env.LOG_FORMAT.get(environ).lower()
+    if style not in {"text", "json"}:
+        raise ConfigurationError(f"LOG_FORMAT {style!r} is not known; use text or json")
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(
+        JsonFormatter()
+        if style == "json"
+        else RedactingFormatter(f"{prefix}%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
+    )
+    root = logging.getLogger()
+    for old in list(root.handlers):
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level)
+    # httpx logs each request at INFO; for a process that beats every 20 s that drowns everything else.
+    for noisy in ("httpx", "httpx2", "httpcore", "mcp", "uvicorn.access"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))

@@ -1,0 +1,534 @@
+"""The one client of the platform, bound to one workspace for life.
+
+It sends that workspace's credentials to that workspace's origin and nowhere else. There is no module state: N workspaces are N
+clients, and nothing can be mixed up between them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+from urllib.parse import quote, urljoin
+
+import anyio
+import httpx
+from pydantic import TypeAdapter, ValidationError
+
+from molecule_runtime.core import envelope
+from molecule_runtime.core.errors import (
+    AccessDeniedError,
+    CredentialRejectedError,
+    GoneError,
+    NotFoundError,
+    PlatformError,
+    PlatformTimeoutError,
+    PlatformUnreachableError,
+    RateLimitedError,
+    RequestRefusedError,
+    UnavailableError,
+    UnexpectedResponseError,
+)
+from molecule_runtime.core.identity import origin_of, validate_workspace_id
+from molecule_runtime.core.platform import wire
+from molecule_runtime.core.redaction import redact_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from molecule_runtime.core.platform.pools import ConnectionPools
+    from molecule_runtime.core.targets import WorkspaceTarget
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_TIMEOUT = 10.0
+"""Seconds; contract `runtime.md` 18."""
+
+NOTIFY_TIMEOUT = 60.0
+"""Seconds; contract `runtime.md` 18."""
+
+A2A_CONNECT_TIMEOUT = 30.0
+"""Seconds; contract `runtime.md` 7.1."""
+
+A2A_READ_TIMEOUT = 300.0
+"""Seconds; contract `runtime.md` 7.1."""
+
+MAX_RESPONSE_BYTES = 10 * 1024 * 1024
+"""The proxy's own cap on an answer (contract `platform-api.md` 21)."""
+
+MAX_A2A_REQUEST_BYTES = 1024 * 1024
+"""The proxy's cap on a message (contract `platform-api.md` 21); checked here so that the sender learns why."""
+
+_MAX_REDIRECTS = 3
+_SEND_ATTEMPTS = 5
+_SEND_BACKOFF_CAP = 16.0
+_SHOWN_BODY_CHARS = 200
+
+_T = TypeVar("_T")
+_peers = TypeAdapter(list[wire.Peer])
+_activity = TypeAdapter(list[wire.ActivityRow])
+_delegations = TypeAdapter(list[wire.Delegation])
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+
+class PlatformClient:
+    """Calls the platform as one workspace.
+
+    Every method raises a `PlatformError` when the platform did not do what was asked, and every wait has a deadline in seconds.
+    A 401 is answered by reading the token source once more; the call is repeated when the token has changed since.
+    """
+
+    def __init__(
+        self, target: WorkspaceTarget, pools: ConnectionPools, *, user_agent: str = "molecule-runtime"
+    ) -> None:
+        self.target = target
+        self._origin = origin_of(target.platform_url)
+        self._http = httpx.AsyncClient(
+            transport=pools.transport(target.platform_url),
+            # Redirects are followed by hand, and only within the origin: httpx would take the token along.
+            follow_redirects=False,
+            trust_env=False,
+            headers={"User-Agent": user_agent, "Accept": "application/json"},
+        )
+
+    @property
+    def workspace_id(self) -> str:
+        """The workspace that this client acts for."""
+        return self.target.id
+
+    # --- registry ---------------------------------------------------------------------------------------------------------
+
+    async def register(
+        self, request: wire.RegisterRequest, *, timeout: float = DEFAULT_TIMEOUT
+    ) -> wire.RegisterResponse:
+        """`POST /registry/register`. `auth_token` in the answer comes once: save it before anything else."""
+        return await self._call(
+            "POST",
+            "/registry/register",
+            wire.RegisterResponse.model_validate,
+            json_body=request.body(),
+            timeout=timeout,
+        )
+
+    async def heartbeat(
+        self, request: wire.HeartbeatRequest, *, timeout: float = DEFAULT_TIMEOUT
+    ) -> wire.HeartbeatResponse:
+        """`POST /registry/heartbeat`."""
+        return await self._call(
+            "POST",
+            "/registry/heartbeat",
+            wire.HeartbeatResponse.model_validate,
+            json_body=request.body(),
+            timeout=timeout,
+        )
+
+    async def update_card(
+        self, agent_card: Mapping[str, Any], *, timeout: float = DEFAULT_TIMEOUT
+    ) -> wire.StatusResponse:
+        """`POST /registry/update-card`."""
+        request = wire.UpdateCardRequest(workspace_id=self.target.id, agent_card=dict(agent_card))
+        return await self._call(
+            "POST",
+            "/registry/update-card",
+            wire.StatusResponse.model_validate,
+            json_body=request.body(),
+            timeout=timeout,
+        )
+
+    async def discover(self, workspace_id: str, *, timeout: float = DEFAULT_TIMEOUT) -> wire.Discovered:
+        """`GET /registry/discover/:id`: name and URL of a workspace that this one may talk to."""
+        path = f"/registry/discover/{_segment(workspace_id)}"
+        return await self._call("GET", path, wire.Discovered.model_validate, identify=True, timeout=timeout)
+
+    async def peers(self, *, timeout: float = DEFAULT_TIMEOUT) -> list[wire.Peer]:
+        """`GET /registry/:id/peers`: parent, siblings and children."""
+        return await self._call("GET", f"/registry/{self.target.id}/peers", _peers.validate_python, timeout=timeout)
+
+    # --- the workspace itself ---------------------------------------------------------------------------------------------
+
+    async def workspace(self, workspace_id: str | None = None, *, timeout: float = DEFAULT_TIMEOUT) -> wire.Workspace:
+        """`GET /workspaces/:id`: this workspace's row, or another's.
+
+        Raises:
+            GoneError: the workspace was removed.
+        """
+        path = f"/workspaces/{_segment(workspace_id or self.target.id)}"
+        return await self._call("GET", path, wire.Workspace.model_validate, timeout=timeout)
+
+    async def activity(
+        self,
+        *,
+        type: str | None = None,
+        since_id: str | None = None,
+        since_secs: int | None = None,
+        before_ts: str | None = None,
+        peer_id: str | None = None,
+        include_peer_info: bool = False,
+        limit: int | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> list[wire.ActivityRow]:
+        """`GET /workspaces/:id/activity`, in the server's order: ascending with `since_id`, newest first without.
+
+        Raises:
+            GoneError: `since_id` was pruned; start again without it.
+        """
+        query: dict[str, str] = {}
+        for name, value in (
+            ("type", type),
+            ("since_id", since_id),
+            ("since_secs", since_secs),
+            ("before_ts", before_ts),
+            ("peer_id", peer_id),
+            ("include", "peer_info" if include_peer_info else None),
+            ("limit", limit),
+        ):
+            if value is not None:
+                query[name] = str(value)
+        return await self._call("GET", self._own("activity"), _activity.validate_python, query=query, timeout=timeout)
+
+    async def log_activity(self, request: wire.ActivityRequest, *, timeout: float = 5.0) -> wire.StatusResponse:
+        """`POST /workspaces/:id/activity`: best effort on the platform's side too."""
+        return await self._call(
+            "POST", self._own("activity"), wire.StatusResponse.model_validate, json_body=request.body(), timeout=timeout
+        )
+
+    async def notify(
+        self, message: str, *, attachments: Sequence[wire.Attachment] = (), timeout: float = NOTIFY_TIMEOUT
+    ) -> wire.StatusResponse:
+        """`POST /workspaces/:id/notify`: a chat message to the human."""
+        request = wire.NotifyRequest(message=message, attachments=list(attachments))
+        return await self._call(
+            "POST", self._own("notify"), wire.StatusResponse.model_validate, json_body=request.body(), timeout=timeout
+        )
+
+    # --- other agents -----------------------------------------------------------------------------------------------------
+
+    async def delegate(
+        self, target_id: str, task: str, *, idempotency_key: str, timeout: float = DEFAULT_TIMEOUT
+    ) -> wire.DelegateResponse:
+        """`POST /workspaces/:id/delegate`: start a durable delegation. 202 (new) and 200 (same key again) are both success."""
+        request = wire.DelegateRequest(
+            target_id=validate_workspace_id(target_id), task=task, idempotency_key=idempotency_key
+        )
+        return await self._call(
+            "POST",
+            self._own("delegate"),
+            wire.DelegateResponse.model_validate,
+            json_body=request.body(),
+            timeout=timeout,
+        )
+
+    async def delegations(self, *, timeout: float = DEFAULT_TIMEOUT) -> list[wire.Delegation]:
+        """`GET /workspaces/:id/delegations`: newest first, at most 50."""
+        return await self._call("GET", self._own("delegations"), _delegations.validate_python, timeout=timeout)
+
+    async def send_message(
+        self,
+        target_id: str,
+        text: str,
+        *,
+        message_id: str | None = None,
+        context_id: str | None = None,
+        files: Sequence[envelope.File] = (),
+        metadata: Mapping[str, Any] | None = None,
+        timeout: float = A2A_READ_TIMEOUT,
+    ) -> envelope.Answer:
+        """`POST /workspaces/:target/a2a`: say something to another agent and return its answer.
+
+        Sent again only when it was certainly not delivered: no connection, or the platform says that the target is restarting. A
+        read that times out is not repeated, since the target may be at work on it. The message names its sender in
+        `metadata.source_workspace_id`, because the proxy passes no caller on (contract `platform-api.md` 5.3).
+
+        Returns:
+            The agent's `Reply`, an `Accepted` acknowledgement, or a `Failure` that an agent reported.
+
+        Raises:
+            PlatformError: the platform refused or could not deliver the message.
+        """
+        target_id = validate_workspace_id(target_id)
+        body = envelope.message_send(
+            text,
+            message_id=message_id,
+            context_id=context_id,
+            files=files,
+            metadata={"source_workspace_id": self.target.id, **(metadata or {})},
+        )
+        encoded = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        path = f"/workspaces/{target_id}/a2a"
+        if len(encoded) > MAX_A2A_REQUEST_BYTES:
+            raise RequestRefusedError(
+                f"the message is {len(encoded)} bytes and the platform takes {MAX_A2A_REQUEST_BYTES}; send less, or attach a file",
+                workspace_id=self.target.id,
+                request=f"POST {path}",
+            )
+        deadline = time.monotonic() + timeout
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await self._call(
+                    "POST",
+                    path,
+                    envelope.read_answer,
+                    content=encoded,
+                    identify=True,
+                    timeout=max(0.001, deadline - time.monotonic()),
+                    connect_timeout=A2A_CONNECT_TIMEOUT,
+                )
+            except (PlatformUnreachableError, UnavailableError) as exc:
+                if isinstance(exc, UnavailableError) and exc.delivered is not False:
+                    raise
+                pause = min(2.0 ** (attempt - 1), _SEND_BACKOFF_CAP) * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
+                if attempt >= _SEND_ATTEMPTS or time.monotonic() + pause >= deadline:
+                    raise
+                logger.info(
+                    "message to %s not delivered (%s); attempt %d in %.1f s", target_id, exc, attempt + 1, pause
+                )
+                await anyio.sleep(pause)
+
+    async def aclose(self) -> None:
+        """Release this client; the shared connections stay with their pool."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> PlatformClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"PlatformClient({self.target.id!r} at {self.target.platform_url!r})"
+
+    # --- one request ------------------------------------------------------------------------------------------------------
+
+    def _own(self, name: str) -> str:
+        return f"/workspaces/{self.target.id}/{name}"
+
+    def _headers(self, token: str, *, identify: bool) -> dict[str, str]:
+        # The one place that builds a platform header.
+        # Origin: the SaaS edge turns a call without it into a 404 (contract `platform-api.md` 1.4).
+        headers = {"Origin": self._origin}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        if identify:
+            headers["X-Workspace-ID"] = self.target.id
+        if self.target.org_id:
+            headers["X-Molecule-Org-Id"] = self.target.org_id
+        return headers
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        read: Callable[[Any], _T],
+        *,
+        json_body: Mapping[str, Any] | None = None,
+        content: bytes | None = None,
+        query: Mapping[str, str] | None = None,
+        identify: bool = False,
+        timeout: float,
+        connect_timeout: float | None = None,
+    ) -> _T:
+        if json_body is not None:
+            content = json.dumps(json_body, ensure_ascii=False, separators=(",", ":")).encode()
+        request = f"{method} {path}"
+        token = await anyio.to_thread.run_sync(self.target.token.read)
+        deadline = time.monotonic() + timeout
+        answer = await self._send(method, path, content, query, token, identify, deadline, connect_timeout)
+        if answer.status == 401:
+            fresh = await anyio.to_thread.run_sync(self.target.token.read)
+            if fresh != token:
+                answer = await self._send(method, path, content, query, fresh, identify, deadline, connect_timeout)
+        if not 200 <= answer.status < 300:
+            raise self._refusal(answer, request)
+        data = self._json(answer, request)
+        try:
+            return read(data)
+        except ValidationError as exc:
+            first = exc.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the body"
+            raise UnexpectedResponseError(
+                f"{request}: the answer is not of the documented shape ({where}: {first['msg']})",
+                workspace_id=self.target.id,
+                request=request,
+                status=answer.status,
+            ) from None
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None,
+        query: Mapping[str, str] | None,
+        token: str,
+        identify: bool,
+        deadline: float,
+        connect_timeout: float | None,
+    ) -> _Answer:
+        request = f"{method} {path}"
+        url = self.target.platform_url + path
+        headers = self._headers(token, identify=identify)
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        remaining = deadline - time.monotonic()
+        limits = httpx.Timeout(remaining, connect=min(connect_timeout or remaining, remaining))
+        try:
+            with anyio.fail_after(max(0.001, remaining)):
+                for _ in range(_MAX_REDIRECTS + 1):
+                    outgoing = self._http.build_request(
+                        method, url, params=query, content=content, headers=headers, timeout=limits
+                    )
+                    answer = await self._exchange(outgoing, request)
+                    if answer.status not in {301, 302, 307, 308}:
+                        return answer
+                    url = self._redirect_target(answer, url, method, request)
+                    query = None
+        except (
+            httpx.ConnectError,
+            httpx.ConnectTimeout,
+            httpx.PoolTimeout,
+            httpx.ProxyError,
+            httpx.UnsupportedProtocol,
+        ) as exc:
+            raise PlatformUnreachableError(
+                f"cannot reach {self._origin} ({_reason(exc)}); is the platform running, and is platform_url right?",
+                workspace_id=self.target.id,
+                request=request,
+            ) from exc
+        except (httpx.TimeoutException, TimeoutError) as exc:
+            raise PlatformTimeoutError(
+                f"{self._origin} did not answer {request} in time; it may have received the request",
+                workspace_id=self.target.id,
+                request=request,
+            ) from exc
+        except httpx.HTTPError as exc:
+            raise UnavailableError(
+                f"the connection to {self._origin} broke during {request} ({_reason(exc)}); it may have received the request",
+                workspace_id=self.target.id,
+                request=request,
+            ) from exc
+        raise UnexpectedResponseError(
+            f"{request}: more than {_MAX_REDIRECTS} redirects", workspace_id=self.target.id, request=request
+        )
+
+    async def _exchange(self, outgoing: httpx.Request, request: str) -> _Answer:
+        response = await self._http.send(outgoing, stream=True)
+        try:
+            chunks: list[bytes] = []
+            size = 0
+            async for chunk in response.aiter_bytes():
+                size += len(chunk)
+                if size > MAX_RESPONSE_BYTES:
+                    raise UnexpectedResponseError(
+                        f"{request}: the answer is larger than {MAX_RESPONSE_BYTES} bytes",
+                        workspace_id=self.target.id,
+                        request=request,
+                        status=response.status_code,
+                    )
+                chunks.append(chunk)
+            return _Answer(response.status_code, response.headers, b"".join(chunks))
+        finally:
+            with anyio.CancelScope(shield=True):
+                await response.aclose()
+
+    def _redirect_target(self, answer: _Answer, url: str, method: str, request: str) -> str:
+        location = urljoin(url, str(answer.headers.get("location", "")))
+        if origin_of(location) != self._origin:
+            raise UnexpectedResponseError(
+                f"{request}: refused a redirect from {self._origin} to {origin_of(location)}; credentials stay with their own platform",
+                workspace_id=self.target.id,
+                request=request,
+                status=answer.status,
+            )
+        if method != "GET" and answer.status in {301, 302}:
+            raise UnexpectedResponseError(
+                f"{request}: the platform answered with a redirect ({answer.status}); platform_url must be the API's own address",
+                workspace_id=self.target.id,
+                request=request,
+                status=answer.status,
+            )
+        return location
+
+    def _json(self, answer: _Answer, request: str) -> object:
+        try:
+            return json.loads(answer.body)
+        except (ValueError, RecursionError):
+            kind = answer.headers.get("content-type", "no content type").split(";")[0]
+            raise UnexpectedResponseError(
+                f"{request}: the answer is not JSON but {kind}; check that platform_url {self.target.platform_url!r} is the platform's API",
+                workspace_id=self.target.id,
+                request=request,
+                status=answer.status,
+            ) from None
+
+    def _refusal(self, answer: _Answer, request: str) -> PlatformError:
+        details: dict[str, Any] = {}
+        try:
+            parsed: object = json.loads(answer.body)
+            if isinstance(parsed, dict):
+                details = cast("dict[str, Any]", parsed)
+        except (ValueError, RecursionError):
+            pass
+        said = details.get("error")
+        if not isinstance(said, str) or not said:
+            said = answer.body[:_SHOWN_BODY_CHARS].decode(errors="replace").strip() or "no details"
+        hint = details.get("hint")
+        text = redact_text(f"{said}{f' ({hint})' if isinstance(hint, str) and hint else ''}"[: _SHOWN_BODY_CHARS * 3])
+        message = f"{request}: {answer.status} {text}"
+        common: dict[str, Any] = {"workspace_id": self.target.id, "request": request, "status": answer.status}
+        retry_after = _seconds(answer.headers.get("retry-after")) or _seconds(details.get("retry_after"))
+        match answer.status:
+            case 401:
+                return CredentialRejectedError(
+                    f"{message}; the token of workspace {self.target.id} ({self.target.token.description}) was refused: it may be revoked,"
+                    " or the workspace deleted",
+                    **common,
+                )
+            case 403:
+                return AccessDeniedError(message, **common)
+            case 404:
+                return NotFoundError(message, **common)
+            case 410:
+                return GoneError(message, **common)
+            case 429:
+                return RateLimitedError(message, retry_after=retry_after, **common)
+            case status if status >= 500:
+                delivered = details.get("delivery_confirmed")
+                if details.get("restarting") is True:
+                    delivered = False
+                return UnavailableError(
+                    message,
+                    retry_after=retry_after,
+                    delivered=delivered if isinstance(delivered, bool) else None,
+                    **common,
+                )
+            case status if status < 400:
+                return UnexpectedResponseError(message, **common)
+            case _:
+                return RequestRefusedError(message, **common)
+
+
+def _segment(value: str) -> str:
+    """Return an id as one URL path segment; ids that break the rule never reach the URL."""
+    return quote(validate_workspace_id(value), safe="")
+
+
+def _reason(exc: BaseException) -> str:
+    return str(exc) or type(exc).__name__
+
+
+def _seconds(value: object) -> float | None:
+    try:
+        seconds = float(cast("str", value))
+    except (TypeError, ValueError):
+        return None
+    return seconds if 0 <= seconds < 86_400 else None

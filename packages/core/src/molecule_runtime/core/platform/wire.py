@@ -1,0 +1,282 @@
+"""The platform's JSON shapes, once: the client sends and reads them, the local platform answers with them.
+
+Requests forbid unknown keys when we build them (the workspace-comms schemas do too, contract `platform-api.md` 24.12); answers keep
+keys that we do not know, since a newer platform may add some. Section numbers are those of `platform-api.md`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+DeliveryMode = Literal["push", "poll"]
+NonEmpty = Annotated[str, StringConstraints(min_length=1)]
+JsonObject = dict[str, Any]
+
+
+class Request(BaseModel):
+    """A body that a client sends."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    def body(self) -> JsonObject:
+        """Return the JSON body, without the keys that were not set (absent and null differ on this wire)."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+class Response(BaseModel):
+    """A body that the platform answers."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class ErrorBody(Response):
+    """1.2: every refusal."""
+
+    error: str
+
+
+class RegisterRequest(Request):
+    """4.1, 24.1: `POST /registry/register`."""
+
+    id: NonEmpty
+    agent_card: JsonObject
+    url: str = ""
+    delivery_mode: DeliveryMode | None = None
+    kind: Literal["workspace", "platform"] | None = None
+    mcp_server_present: bool | None = None
+
+
+class RegisterResponse(Response):
+    """24.1: `auth_token` comes once, `platform_inbound_secret` every time (June)."""
+
+    status: str
+    delivery_mode: str | None = None
+    auth_token: str | None = Field(default=None, repr=False)
+    platform_inbound_secret: str | None = Field(default=None, repr=False)
+
+
+class RuntimeMetadata(Request):
+    """4.2.1: capability flags and the idle timeout of this workspace, in seconds."""
+
+    capabilities: dict[str, bool] = Field(default_factory=dict)
+    idle_timeout_seconds: int | None = None
+
+
+class HeartbeatRequest(Request):
+    """4.2, 24.2: `POST /registry/heartbeat`."""
+
+    workspace_id: NonEmpty
+    error_rate: float = Field(default=0.0, ge=0.0, le=1.0)
+    sample_error: str = ""
+    active_tasks: int = Field(default=0, ge=0)
+    is_busy: bool | None = None
+    uptime_seconds: int = Field(default=0, ge=0)
+    current_task: str = ""
+    monthly_spend: int | None = None
+    runtime_state: str = ""
+    runtime_metadata: RuntimeMetadata | None = None
+    agent_card: JsonObject | None = None
+    mcp_server_present: bool | None = None
+    loaded_mcp_tools: list[str] | None = None
+
+
+class HeartbeatResponse(Response):
+    """24.2: the secret is sent again so that a runtime that missed it heals."""
+
+    status: str
+    platform_inbound_secret: str | None = Field(default=None, repr=False)
+
+
+class UpdateCardRequest(Request):
+    """4.3: `POST /registry/update-card`."""
+
+    workspace_id: NonEmpty
+    agent_card: JsonObject
+
+
+class StatusResponse(Response):
+    """An answer that says only what happened, in the verb's own word (23.1)."""
+
+    status: str
+
+
+class Discovered(Response):
+    """4.4: `GET /registry/discover/:id`."""
+
+    id: str
+    name: str = ""
+    url: str = ""
+
+
+class Peer(Response):
+    """4.5: one row of `GET /registry/:id/peers`."""
+
+    id: str
+    name: str | None = None
+    role: str | None = None
+    tier: int | None = None
+    status: str | None = None
+    agent_card: JsonObject | None = None
+    url: str | None = None
+    parent_id: str | None = None
+    active_tasks: int | None = None
+
+
+class Workspace(Response):
+    """14.1: `GET /workspaces/:id`."""
+
+    id: str
+    name: str | None = None
+    role: str | None = None
+    tier: int | None = None
+    status: str | None = None
+    url: str | None = None
+    parent_id: str | None = None
+    agent_card: JsonObject | None = None
+    active_tasks: int | None = None
+    runtime: str | None = None
+    delivery_mode: str | None = None
+
+
+class ActivityRow(Response):
+    """7.1, 24.4: one row of the activity list."""
+
+    id: str
+    workspace_id: str = ""
+    activity_type: str = ""
+    source_id: str | None = None
+    target_id: str | None = None
+    method: str | None = None
+    summary: str | None = None
+    duration_ms: int | None = None
+    status: str | None = None
+    error_detail: str | None = None
+    created_at: str = ""
+    seq: int | None = None
+    request_body: Any = None
+    response_body: Any = None
+    tool_trace: Any = None
+    peer_name: str | None = None
+    peer_role: str | None = None
+    agent_card_url: str | None = None
+    attachments: list[JsonObject] | None = None
+
+
+class ActivityRequest(Request):
+    """7.2: `POST /workspaces/:id/activity`."""
+
+    activity_type: NonEmpty
+    method: str | None = None
+    summary: str | None = None
+    target_id: str | None = None
+    source_id: str | None = None
+    status: str = "ok"
+    error_detail: str | None = None
+    duration_ms: int | None = None
+    request_body: Any = None
+    response_body: Any = None
+    metadata: Any = None
+
+
+class Attachment(Request):
+    """7.3: a file that was uploaded before."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+
+    uri: NonEmpty
+    name: NonEmpty
+    mime_type: str | None = Field(default=None, alias="mimeType")
+    size: int | None = None
+
+    def body(self) -> JsonObject:
+        """Return the JSON body with the wire's own key names."""
+        return self.model_dump(mode="json", exclude_none=True, by_alias=True)
+
+
+class NotifyRequest(Request):
+    """7.3: `POST /workspaces/:id/notify`."""
+
+    message: NonEmpty
+    attachments: list[Attachment] = Field(default_factory=list[Attachment])
+
+    def body(self) -> JsonObject:
+        """Return the JSON body; no `attachments` key when there are none."""
+        data: JsonObject = {"message": self.message}
+        if self.attachments:
+            data["attachments"] = [attachment.body() for attachment in self.attachments]
+        return data
+
+
+class DelegateRequest(Request):
+    """6.1: `POST /workspaces/:id/delegate`."""
+
+    target_id: NonEmpty
+    task: NonEmpty
+    idempotency_key: str | None = None
+
+
+class DelegateResponse(Response):
+    """6.1: 202 for a new delegation, 200 with `idempotent_hit` for one that exists."""
+
+    delegation_id: str
+    status: str
+    target_id: str = ""
+    idempotent_hit: bool = False
+    warning: str | None = None
+
+
+class Delegation(Response):
+    """6.2, 24.6: one row of `GET /workspaces/:id/delegations`, in the ledger or the two-row form."""
+
+    delegation_id: str | None = None
+    source_id: str | None = None
+    target_id: str | None = None
+    summary: str | None = None
+    status: str = ""
+    created_at: str = ""
+    updated_at: str | None = None
+    response_preview: str | None = None
+    error: str | None = None
+
+
+class CreateWorkspaceRequest(Request):
+    """14.2: `POST /workspaces` (admin)."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=255)]
+    role: Annotated[str, StringConstraints(max_length=1000)] | None = None
+    runtime: Annotated[str, StringConstraints(max_length=100)] | None = None
+    model: Annotated[str, StringConstraints(max_length=100)] | None = None
+    tier: int = Field(default=3, ge=0, le=4)
+    external: bool = False
+    url: str | None = None
+    parent_id: str | None = None
+    delivery_mode: DeliveryMode | None = None
+    max_concurrent_tasks: int = Field(default=1, ge=1)
+
+
+class Connection(Response):
+    """14.5: what an external workspace needs to connect; the token is shown once."""
+
+    workspace_id: str
+    platform_url: str
+    auth_token: str = Field(repr=False)
+    registry_endpoint: str = ""
+    heartbeat_endpoint: str = ""
+
+
+class CreateWorkspaceResponse(Response):
+    """14.2, 14.5: the new row."""
+
+    id: str
+    status: str
+    external: bool = False
+    connection: Connection | None = None
+
+
+class TokenResponse(Response):
+    """14.4: `POST /workspaces/:id/tokens`; the token is shown once."""
+
+    auth_token: str = Field(repr=False)
+    workspace_id: str
