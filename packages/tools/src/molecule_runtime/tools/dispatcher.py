@@ -1,0 +1,117 @@
+"""The one way to run a tool: validate the arguments, check the permission, run it within a deadline, bound the answer."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import anyio
+from pydantic import ValidationError
+
+from molecule_runtime.core import registry
+from molecule_runtime.core.errors import MoleculeError
+from molecule_runtime.core.redaction import redact_text
+from molecule_runtime.tools import delegation, inbox, messaging, peers
+from molecule_runtime.tools.context import Call, Progress, ToolContext
+from molecule_runtime.tools.result import ToolResult, bounded, failed
+
+if TYPE_CHECKING:
+    from molecule_runtime.core.registry import ToolSpec
+
+logger = logging.getLogger(__name__)
+
+# Each takes a Call of its own argument model, which the registry pairs with its name.
+Implementation: TypeAlias = Callable[[Any], Awaitable[ToolResult]]
+
+_IMPLEMENTATIONS: Final[Mapping[str, Implementation]] = {
+    "delegate_task": delegation.delegate_task,
+    "delegate_task_async": delegation.delegate_task_async,
+    "check_task_status": delegation.check_task_status,
+    "list_peers": peers.list_peers,
+    "get_workspace_info": peers.get_workspace_info,
+    "get_runtime_identity": peers.get_runtime_identity,
+    "update_agent_card": peers.update_agent_card,
+    "send_message_to_user": messaging.send_message_to_user,
+    "wait_for_message": inbox.wait_for_message,
+    "inbox_peek": inbox.inbox_peek,
+    "inbox_pop": inbox.inbox_pop,
+    "chat_history": peers.chat_history,
+}
+
+_DEADLINE = 90.0
+"""Seconds for a tool that does not wait for somebody."""
+
+_GRACE = 15.0
+"""Seconds on top of what a waiting tool was asked to wait."""
+
+
+def available_tools() -> frozenset[str]:
+    """Return the names of the tools that this build implements; the registry's others answer that they are not available."""
+    return frozenset(_IMPLEMENTATIONS)
+
+
+async def dispatch(
+    name: str, arguments: Mapping[str, Any] | None, context: ToolContext, *, progress: Progress | None = None
+) -> ToolResult:
+    """Run one tool. Never raises for a failure of the tool: that is a result with `is_error`. Cancellation passes through."""
+    try:
+        spec = registry.by_name(name)
+    except KeyError:
+        close = difflib.get_close_matches(name, registry.tool_names(), n=1)
+        return failed(f"Unknown tool: {name}{f'. Did you mean {close[0]}?' if close else ''}")
+    try:
+        validated = spec.arguments.model_validate(dict(arguments or {}))
+    except ValidationError as exc:
+        return failed(_argument_errors(spec, exc))
+    if spec.permission is not None and not context.permissions.allows(spec.permission):
+        return failed(context.permissions.denial(spec.permission))
+    implementation = _IMPLEMENTATIONS.get(name)
+    if implementation is None:
+        return failed(f"{name} is not available in this build of molecule-runtime-tools")
+    call: Call[Any] = Call(arguments=validated, context=context, progress=progress or _no_progress)
+    deadline = _deadline(name, validated, context)
+    try:
+        with anyio.fail_after(deadline):
+            result = await implementation(call)
+    except TimeoutError:
+        return failed(f"{name} did not finish within {deadline:.0f} s; what it began may still be going on")
+    except MoleculeError as exc:
+        return failed(redact_text(str(exc)))
+    return ToolResult(text=_within_bounds(result), structured=result.structured, is_error=result.is_error)
+
+
+def _within_bounds(result: ToolResult) -> str:
+    # JSON must stay whole, and its makers bound it; text is cut where it stands.
+    return result.text if result.text.startswith(("{", "[")) else bounded(result.text, 28 * 1024)
+
+
+def _deadline(name: str, arguments: Any, context: ToolContext) -> float:
+    if name == "wait_for_message":
+        return float(arguments.timeout_secs) + _GRACE
+    if name == "delegate_task":
+        return context.delegation_timeout + _GRACE
+    return _DEADLINE
+
+
+def _argument_errors(spec: ToolSpec, exc: ValidationError) -> str:
+    """Name every wrong argument at once: which, what was expected, what came."""
+    lines = [f"{spec.name}: the arguments are not usable:"]
+    known = list(spec.input_schema.get("properties", {}))
+    for error in exc.errors(include_url=False):
+        where = ".".join(str(part) for part in error["loc"]) or "arguments"
+        if error["type"] == "missing":
+            lines.append(f"- {where}: required, but missing")
+        elif error["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(where, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known) or 'none'}"
+            lines.append(f"- {where}: not an argument of {spec.name}{hint}")
+        else:
+            got = redact_text(repr(error["input"]))
+            lines.append(f"- {where}: {error['msg']}; got {got if len(got) <= 80 else got[:77] + '...'}")
+    return "\n".join(lines)
+
+
+async def _no_progress(text: str) -> None:
+    """Nobody asked for progress."""

@@ -1,0 +1,19 @@
+"""The errors of the tools wheel.
+
+    ToolsError (MoleculeError)
+    └── ToolRefusedError     the tool did not do what was asked; the text is for the agent
+
+A refused tool is an answer, not a crash: the dispatcher turns it into a result with `is_error`.
+"""
+
+from __future__ import annotations
+
+from molecule_runtime.core.errors import MoleculeError
+
+
+class ToolsError(MoleculeError):
+    """Base of every error of this wheel."""
+
+
+class ToolRefusedError(ToolsError):
+    """The tool could not do what was asked; the message tells the agent what to do instead."""

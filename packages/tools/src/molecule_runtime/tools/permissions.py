@@ -1,0 +1,56 @@
+"""Role-based access control of the tools (contract `runtime.md` 6.4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from molecule_runtime.core.config import RbacConfig
+
+ROLE_PERMISSIONS: Final[Mapping[str, frozenset[str]]] = {
+    "admin": frozenset({"delegate", "approve", "memory.read", "memory.write"}),
+    "operator": frozenset({"delegate", "approve", "memory.read", "memory.write"}),
+    "read-only": frozenset({"memory.read"}),
+    "memory-readonly": frozenset({"memory.read"}),
+    "no-delegation": frozenset({"approve", "memory.read", "memory.write"}),
+    "no-approval": frozenset({"delegate", "memory.read", "memory.write"}),
+}
+"""The built-in roles and the actions they allow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """The roles of the workspace. Without a readable configuration it is `read_only()`: the gate fails closed."""
+
+    roles: tuple[str, ...]
+    custom: Mapping[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
+
+    @classmethod
+    def from_config(cls, rbac: RbacConfig) -> Permissions:
+        """Take the roles of a `rbac` block."""
+        return cls(tuple(rbac.roles), {role: frozenset(actions) for role, actions in rbac.allowed_actions.items()})
+
+    @classmethod
+    def read_only(cls) -> Permissions:
+        """Return the permissions of a workspace whose configuration cannot be read."""
+        return cls(("read-only",))
+
+    def allows(self, action: str) -> bool:
+        """Tell whether one of the roles allows the action; a custom definition replaces a built-in role of the same name."""
+        return any(role == "admin" or action in self._actions_of(role) for role in self.roles)
+
+    def denial(self, action: str) -> str:
+        """Return the text of a denial, which says which roles would do."""
+        granting = sorted(
+            role for role in {*ROLE_PERMISSIONS, *self.custom} if role == "admin" or action in self._actions_of(role)
+        )
+        return (
+            f"PERMISSION DENIED: RBAC: action '{action}' denied for roles {list(self.roles)}; "
+            f"roles that allow it: {', '.join(granting)} (rbac.roles in config.yaml)"
+        )
+
+    def _actions_of(self, role: str) -> frozenset[str]:
+        return self.custom.get(role) or ROLE_PERMISSIONS.get(role, frozenset())
