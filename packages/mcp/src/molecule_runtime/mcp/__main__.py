@@ -1,0 +1,7 @@
+"""`python -m molecule_runtime.mcp` is `molecule-mcp`."""
+
+import sys
+
+from molecule_runtime.mcp.cli import main
+
+sys.exit(main())

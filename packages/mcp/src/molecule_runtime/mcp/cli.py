@@ -1,0 +1,98 @@
+"""`molecule-mcp`: the MCP server an operator puts into the configuration of their agent."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from molecule_runtime.core import env, logs
+from molecule_runtime.core.errors import ConfigurationError, TargetError
+from molecule_runtime.core.targets import missing_variables, print_missing_env_help, read_token_file
+from molecule_runtime.core.version import version_of
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_CONFIGURATION = 2
+
+_VARIABLES = (
+    env.WORKSPACE_ID,
+    env.PLATFORM_URL,
+    env.MOLECULE_WORKSPACE_TOKEN,
+    env.MOLECULE_WORKSPACE_TOKEN_FILE,
+    env.MOLECULE_WORKSPACES,
+    env.MOLECULE_ORG_ID,
+    env.CONFIGS_DIR,
+    env.MOLECULE_AGENT_NAME,
+    env.MOLECULE_AGENT_DESCRIPTION,
+    env.MOLECULE_AGENT_SKILLS,
+    env.MOLECULE_MCP_POLL_TIMEOUT_SECS,
+    env.MOLECULE_MCP_DISABLE_HEARTBEAT,
+    env.MOLECULE_MCP_DISABLE_INBOX,
+    env.MOLECULE_MCP_VERBOSE,
+    env.DELEGATION_TIMEOUT,
+    env.LOG_LEVEL,
+    env.LOG_FORMAT,
+)
+
+_EPILOG = """\
+In the configuration of your MCP client (Claude Code, codex, Cursor, ...):
+
+  claude mcp add molecule -e WORKSPACE_ID=... -e PLATFORM_URL=... -e MOLECULE_WORKSPACE_TOKEN=... -- molecule-mcp
+
+Exit codes: 0 the client closed the session, 1 the server failed, 2 the configuration is missing or wrong.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the argument parser."""
+    width = max(len(variable.name) for variable in _VARIABLES)
+    lines = [f"  {variable.name:<{width}}  {variable.meaning}" for variable in _VARIABLES]
+    parser = argparse.ArgumentParser(
+        prog="molecule-mcp",
+        description="Serve the Molecule tools over MCP (stdio) and keep your workspaces registered, alive and polled.",
+        epilog="Environment:\n" + "\n".join(lines) + "\n\n" + _EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"molecule-mcp {version_of('molecule-runtime-mcp')}")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    build_parser().parse_args(argv)
+    environ = env.current()
+    verbose = env.MOLECULE_MCP_VERBOSE.is_set(environ)
+    try:
+        logs.configure(environ, default_level="INFO" if verbose else "WARNING", prefix="[molecule-mcp] ")
+    except ConfigurationError as exc:
+        return _refuse(str(exc))
+    if missing := missing_variables(environ):
+        print_missing_env_help(missing, have_token_file=bool(read_token_file(environ)))
+        return EXIT_CONFIGURATION
+    # Late: --help and a wrong configuration answer at once, without loading the SDK.
+    import anyio
+
+    from molecule_runtime.mcp.errors import McpError
+    from molecule_runtime.mcp.settings import load_settings
+
+    try:
+        settings = load_settings(environ)
+    except TargetError as exc:
+        source = "MOLECULE_WORKSPACES" if env.MOLECULE_WORKSPACES.is_set(environ) else "configuration"
+        return _refuse("\n".join([f"invalid {source}:", *(f"  - {error}" for error in exc.errors)]))
+    except ConfigurationError as exc:
+        return _refuse(str(exc))
+
+    from molecule_runtime.mcp.server import serve_stdio
+
+    try:
+        anyio.run(serve_stdio, settings, environ)
+    except McpError as exc:
+        _refuse(str(exc))
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+def _refuse(reason: str) -> int:
+    print(f"molecule-mcp: {reason}", file=sys.stderr)  # noqa: T201 - the command's own error line
+    return EXIT_CONFIGURATION

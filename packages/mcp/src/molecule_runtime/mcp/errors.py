@@ -1,0 +1,17 @@
+"""The errors of the mcp wheel.
+
+McpError (MoleculeError)
+└── StateError     the inbox file cannot be used
+"""
+
+from __future__ import annotations
+
+from molecule_runtime.core.errors import MoleculeError
+
+
+class McpError(MoleculeError):
+    """Base of every error of this wheel."""
+
+
+class StateError(McpError):
+    """The file that keeps the inbox cannot be opened or written."""

@@ -1,0 +1,98 @@
+"""What `molecule-mcp` was asked to do: read once from the environment, then passed down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from molecule_runtime.core import configs_dir, env
+from molecule_runtime.core.identity import short_id
+from molecule_runtime.core.targets import WorkspaceTarget, resolve_targets
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAX_POLL_HINT = 60
+"""Seconds; contract `runtime.md` 5.3."""
+
+DEFAULT_POLL_HINT = 2
+"""Seconds; contract `runtime.md` 5.3."""
+
+DEFAULT_CONFIG = "# Written by molecule-mcp on its first start.\nrbac:\n  roles:\n    - operator\n"
+"""Without a role the gate would fall back to read-only on a laptop (contract `runtime.md` 3.3)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class McpSettings:
+    """The settings of one `molecule-mcp` process.
+
+    Attributes:
+        state_dir: folder of the inbox file.
+        config_dir: folder of config.yaml.
+        poll_hint: seconds that the instructions tell the agent to wait for messages each turn; 0 for not at all.
+        agent_name: for the agent card; None for the default, which names the workspace.
+    """
+
+    targets: tuple[WorkspaceTarget, ...]
+    state_dir: Path
+    config_dir: Path
+    heartbeat: bool = True
+    inbox: bool = True
+    poll_hint: int = DEFAULT_POLL_HINT
+    delegation_timeout: float = 300.0
+    agent_name: str | None = None
+    agent_description: str = ""
+    agent_skills: tuple[str, ...] = ()
+
+    def name_of(self, workspace_id: str) -> str:
+        """Return the name on a workspace's agent card."""
+        return self.agent_name or f"molecule-mcp-{short_id(workspace_id)}"
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> McpSettings:
+    """Read the settings from the environment.
+
+    Raises:
+        TargetError: the workspaces are missing or wrong; every problem is named.
+        ConfigurationError: there is no usable folder for state.
+    """
+    targets = resolve_targets(environ)
+    state_dir = configs_dir.resolve(environ)
+    config_dir = (
+        Path(env.WORKSPACE_CONFIG_PATH.get(environ)).expanduser()
+        if env.WORKSPACE_CONFIG_PATH.is_set(environ)
+        else state_dir
+    )
+    skills = [skill.strip() for skill in env.MOLECULE_AGENT_SKILLS.get(environ).split(",")]
+    return McpSettings(
+        targets=tuple(targets),
+        state_dir=state_dir,
+        config_dir=config_dir,
+        heartbeat=not env.MOLECULE_MCP_DISABLE_HEARTBEAT.flag(environ),
+        inbox=not env.MOLECULE_MCP_DISABLE_INBOX.flag(environ),
+        poll_hint=_poll_hint(env.MOLECULE_MCP_POLL_TIMEOUT_SECS.get(environ)),
+        delegation_timeout=_positive(
+            env.DELEGATION_TIMEOUT.get(environ), default=float(env.DELEGATION_TIMEOUT.default)
+        ),
+        agent_name=env.MOLECULE_AGENT_NAME.get(environ) or None,
+        agent_description=env.MOLECULE_AGENT_DESCRIPTION.get(environ),
+        agent_skills=tuple(skill for skill in skills if skill),
+    )
+
+
+def _poll_hint(value: str) -> int:
+    """Read the hint: not a number or negative is the default, and above a minute is a minute (contract `runtime.md` 5.3)."""
+    try:
+        seconds = int(value)
+    except ValueError:
+        return DEFAULT_POLL_HINT
+    return DEFAULT_POLL_HINT if seconds < 0 else min(seconds, MAX_POLL_HINT)
+
+
+def _positive(value: str, *, default: float) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        return default
+    return number if 0 < number < 86_400 else default
