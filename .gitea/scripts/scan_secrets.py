@@ -149,7 +149,17 @@ def tracked_blocks(root: Path) -> Iterator[Block]:
 def added_blocks(root: Path, base: str) -> Iterator[Block]:
     """Yield the lines added since the merge base with `base`, one block for each hunk."""
     git(root, "rev-parse", "--verify", "--end-of-options", f"{base}^{{commit}}")
-    diff = git(root, "diff", "--unified=0", "--no-color", "--no-ext-diff", "--dst-prefix=b/", "--merge-base", base)
+    diff = git(
+        root,
+        "diff",
+        "--unified=0",
+        "--no-color",
+        "--no-ext-diff",
+        "--no-renames",
+        "--dst-prefix=b/",
+        "--merge-base",
+        base,
+    )
     path = ""
     lines = iter(diff.split("\n"))
     for line in lines:
