@@ -94,9 +94,11 @@ DELEGATION_TIMEOUT = Variable(
     "DELEGATION_TIMEOUT", "Seconds that a synchronous delegation waits for its answer.", default="300"
 )
 MOLECULE_LOCAL_DATA = Variable("MOLECULE_LOCAL_DATA", "Folder of molecule-local's database and admin token.")
+XDG_DATA_HOME = Variable("XDG_DATA_HOME", "Base folder of user data, where MOLECULE_LOCAL_DATA is not set.")
 NO_COLOR = Variable("NO_COLOR", "Any value turns colours off (https://no-color.org).")
 HOME = Variable("HOME", "Home directory.")
 HOSTNAME = Variable("HOSTNAME", "Host name of the container.")
+DOCKER_VERSION = Variable("DOCKER_VERSION", "Set by some images; tells molecule-runtime that it runs in a container.")
 
 ALL: tuple[Variable, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Variable))
 """Every variable, in the order of this file."""

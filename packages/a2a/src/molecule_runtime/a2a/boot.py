@@ -1,0 +1,280 @@
+"""The life of one workspace host: boot in small steps, serve, stop within a deadline.
+
+The order is that of contract `runtime.md` 11: the card is served before the adapter's setup, so that a workspace whose adapter is
+broken can still be reached and asked why; the platform hears of the workspace only once its socket listens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import anyio
+
+from molecule_runtime.a2a.card import Configuration, card_facts, skills_of
+from molecule_runtime.a2a.errors import BootError
+from molecule_runtime.a2a.loading import load_adapter
+from molecule_runtime.a2a.presence_thread import PresenceThread
+from molecule_runtime.a2a.server import HostServer, HostState, bind, build_app
+from molecule_runtime.a2a.settings import resolve_workspace_url
+from molecule_runtime.a2a.turns import TurnExecutor
+from molecule_runtime.core.adapter import AdapterConfig, PrivilegedPluginInstallError
+from molecule_runtime.core.errors import MoleculeError
+from molecule_runtime.core.platform import wire
+from molecule_runtime.core.platform.client import PlatformClient
+from molecule_runtime.core.platform.pools import ConnectionPools
+from molecule_runtime.core.presence import Vitals
+from molecule_runtime.core.redaction import redact_text
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from anyio.abc import TaskGroup
+
+    from molecule_runtime.a2a.settings import HostSettings
+    from molecule_runtime.a2a.stopping import StopSignal
+    from molecule_runtime.core.adapter import BaseAdapter
+    from molecule_runtime.core.config import WorkspaceConfig
+
+logger = logging.getLogger(__name__)
+
+SETUP_DEADLINE = 600.0
+"""Seconds for an adapter's setup; the slowest known template is provisioned within 30 minutes, most within 3."""
+
+EXECUTOR_DEADLINE = 120.0
+
+DRAIN_SECONDS = 10.0
+"""How long running turns may go on after a request to stop."""
+
+_ANSWER_SECONDS = 2.0
+"""For answers to leave after the last turn ended."""
+
+MIN_INTERVAL, MAX_INTERVAL = 5.0, 300.0
+"""Seconds between heartbeats; contract `runtime.md` 8."""
+
+_MAX_REASON = 500
+
+
+async def serve(
+    settings: HostSettings, config: WorkspaceConfig, stop: StopSignal, *, drain: float = DRAIN_SECONDS
+) -> None:
+    """Run the workspace until `stop`.
+
+    Raises:
+        BootError: the workspace cannot be served at all.
+        ConfigurationError: config.yaml names an adapter that is not installed.
+    """
+    host = _Host(settings, config, drain)
+    failure: MoleculeError | None = None
+    async with anyio.create_task_group() as tasks:
+        boot = anyio.CancelScope()
+
+        async def until_stop() -> None:
+            await stop.wait()
+            boot.cancel()
+
+        tasks.start_soon(until_stop)
+        try:
+            with boot:
+                await host.run(tasks)
+        except MoleculeError as exc:
+            failure = exc
+        except Exception as exc:
+            logger.exception("boot failed")
+            failure = BootError(f"boot failed: {_reason(exc)}")
+        if failure is None:
+            logger.info("stopping (%s)", stop.reason)
+        with anyio.CancelScope(shield=True):
+            await host.close()
+        tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+class _Host:
+    """One workspace: its parts, the steps that bring them up, and the way down."""
+
+    def __init__(self, settings: HostSettings, config: WorkspaceConfig, drain: float) -> None:
+        self.settings = settings
+        self.config = config
+        self.drain = drain
+        self.vitals = Vitals()
+        self.state: HostState | None = None
+        self.server: HostServer | None = None
+        self.served = anyio.Event()
+        self.turns: TurnExecutor | None = None
+        self.presence: PresenceThread | None = None
+        self.resources = contextlib.AsyncExitStack()
+
+    async def run(self, tasks: TaskGroup) -> None:
+        started = time.monotonic()
+        async with _step("load the adapter"):
+            adapter = await load_adapter(self.settings.adapter_module, self.config.runtime)
+        async with _step("build the agent card"):
+            url = resolve_workspace_url(self.settings, self.config.a2a.port)
+            state = HostState(
+                card=card_facts(self.config, adapter, url=url), token=self.settings.target.token, adapter=adapter
+            )
+            self.state = state
+        async with _step("listen", seconds=30):
+            await self._listen(state, tasks)
+        await self._configure(state, adapter)
+        async with _step("register"):
+            self._announce(state, adapter)
+        logger.info(
+            "workspace %s (%s) is up after %.2f s: %s serves %s",
+            self.settings.target.id,
+            adapter.name(),
+            time.monotonic() - started,
+            url,
+            state.card.name,
+        )
+        await anyio.sleep_forever()
+
+    async def _listen(self, state: HostState, tasks: TaskGroup) -> None:
+        sock = bind(self.settings.bind_host, self.config.a2a.port)
+        server = HostServer(build_app(state), graceful=self.drain + _ANSWER_SECONDS)
+        self.server = server
+
+        async def run_server() -> None:
+            try:
+                await server.serve(sockets=[sock])
+            finally:
+                self.served.set()
+                sock.close()
+
+        tasks.start_soon(run_server)
+        await server.listening()
+
+    async def _configure(self, state: HostState, adapter: BaseAdapter) -> None:
+        """Set the adapter up. Only a missing privileged plugin ends the boot: anything else leaves a workspace that says why."""
+        try:
+            pools = await self.resources.enter_async_context(ConnectionPools())
+            client = await self.resources.enter_async_context(PlatformClient(self.settings.target, pools))
+            adapter_config = AdapterConfig(
+                model=self.config.model,
+                # What earlier versions passed under this name (contract `workspace-host.md` 5.1, step 13).
+                tools=list(self.config.skills),
+                runtime_config=dict(self.config.runtime_config),
+                config_path=str(self.settings.config_path),
+                workspace_id=self.settings.target.id,
+                prompt_files=list(self.config.prompt_files),
+                a2a_port=self.config.a2a.port,
+                platform=client,
+            )
+            state.boot_phase = "the adapter's setup is running"
+            async with _step("set the adapter up", seconds=SETUP_DEADLINE):
+                await adapter.setup(adapter_config)
+            state.boot_phase = "the executor is being created"
+            async with _step("create the executor", seconds=EXECUTOR_DEADLINE):
+                executor = await adapter.create_executor(adapter_config)
+            card = state.card
+            state.card = replace(
+                card,
+                # Setup may have found out what the agent can do.
+                skills=skills_of(adapter.skills(), name=card.name, description=card.description, tag=adapter.name()),
+                configuration=Configuration.READY,
+            )
+            self.turns = TurnExecutor(executor, self.vitals, self._beat_soon)
+            state.serve_with(self.turns)
+        except PrivilegedPluginInstallError as exc:
+            raise BootError(f"a privileged plugin could not be installed: {_reason(exc)}") from exc
+        except Exception as exc:
+            reason = _reason(exc)
+            # The traceback is for the author of the adapter; everybody else reads the reason.
+            logger.log(
+                logging.ERROR,
+                "this workspace is not configured: %s",
+                reason,
+                exc_info=logger.isEnabledFor(logging.DEBUG),
+            )
+            state.rpc = None
+            state.card = replace(state.card, configuration=Configuration.NOT_CONFIGURED, configuration_error=reason)
+
+    def _announce(self, state: HostState, adapter: BaseAdapter) -> None:
+        delivery: wire.DeliveryMode = self.settings.delivery_mode or self.config.a2a.delivery_mode or "push"
+        metadata = _runtime_metadata(adapter)
+        asked = self.config.observability.heartbeat_interval_seconds
+
+        def registration() -> wire.RegisterRequest:
+            return wire.RegisterRequest(
+                id=self.settings.target.id,
+                url=state.card.url,
+                agent_card=state.card.registered(),
+                # Always stated: a platform that remembers another mode would keep it (contract `runtime.md` 11).
+                delivery_mode=delivery,
+            )
+
+        self.presence = PresenceThread(
+            target=self.settings.target,
+            configs_dir=self.settings.configs_dir,
+            vitals=self.vitals,
+            registration=registration,
+            metadata=lambda: metadata,
+            interval=min(max(asked, MIN_INTERVAL), MAX_INTERVAL),
+        )
+        state.presence = self.presence
+        self.presence.start()
+
+    def _beat_soon(self) -> None:
+        if self.presence is not None:
+            self.presence.beat_soon()
+
+    async def close(self) -> None:
+        """Stop accepting, let running turns end, then say no more to the platform."""
+        if self.state is not None:
+            self.state.stopping = True
+        if self.server is not None:
+            self.server.should_exit = True
+        if self.turns is not None:
+            await self.turns.drain(self.drain)
+        if self.server is not None:
+            with anyio.move_on_after(_ANSWER_SECONDS + 1):
+                await self.served.wait()
+        # SDK 1.3 closes its tasks itself; 1.0.3 has nothing to call.
+        aclose = getattr(self.state.handler, "aclose", None) if self.state is not None else None
+        if aclose is not None:
+            with anyio.move_on_after(1):
+                await aclose()
+        if self.presence is not None:
+            await anyio.to_thread.run_sync(self.presence.stop)
+        await self.resources.aclose()
+
+
+@contextlib.asynccontextmanager
+async def _step(name: str, *, seconds: float | None = None) -> AsyncGenerator[None, None]:
+    """Run one step of the boot: bounded, and its duration logged."""
+    started = time.monotonic()
+    try:
+        with anyio.fail_after(seconds):
+            yield
+    except TimeoutError:
+        if seconds is None or time.monotonic() - started < seconds:
+            raise
+        raise BootError(f"{name}: not finished within {seconds:.0f} s") from None
+    logger.info("boot: %s took %.2f s", name, time.monotonic() - started)
+
+
+def _runtime_metadata(adapter: BaseAdapter) -> wire.RuntimeMetadata | None:
+    """Ask the adapter once; a beat must not depend on its code."""
+    try:
+        metadata = wire.RuntimeMetadata(capabilities=adapter.capabilities().to_dict())
+        idle = adapter.idle_timeout_override()
+        if idle is not None and idle > 0:
+            metadata = wire.RuntimeMetadata(capabilities=metadata.capabilities, idle_timeout_seconds=int(idle))
+    except Exception:
+        logger.warning("the adapter's capabilities cannot be read; heartbeats leave them out", exc_info=True)
+        return None
+    return metadata
+
+
+def _reason(exc: BaseException) -> str:
+    """Say what went wrong in one redacted line."""
+    text = " ".join(redact_text(str(exc)).split())
+    if isinstance(exc, (MoleculeError, RuntimeError)) and text:
+        # Written for people: `setup` raises RuntimeError with a reason (core.adapter.BaseAdapter.setup).
+        return text[:_MAX_REASON]
+    return f"{type(exc).__name__}: {text or 'no message'}"[:_MAX_REASON]

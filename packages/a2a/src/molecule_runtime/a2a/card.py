@@ -1,0 +1,145 @@
+"""The agent card: one set of facts, shown to agents as an A2A card and to the platform as the card of a registration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, cast
+
+from molecule_runtime.core.presence import agent_card
+
+if TYPE_CHECKING:
+    from a2a.types import AgentCard
+
+    from molecule_runtime.core.adapter import BaseAdapter
+    from molecule_runtime.core.config import WorkspaceConfig
+
+MODES = ("text/plain", "application/json")
+
+
+class Configuration(StrEnum):
+    """Whether the agent behind the card works."""
+
+    STARTING = "starting"
+    READY = "ready"
+    NOT_CONFIGURED = "not_configured"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skill:
+    """One thing that an agent can do."""
+
+    id: str
+    name: str
+    description: str
+    tags: tuple[str, ...]
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardFacts:
+    """Everything that a card says. Frozen: a change replaces it whole, so any thread may read it.
+
+    Attributes:
+        url: where this workspace is reached.
+        configuration: whether the agent works.
+        configuration_error: why not, redacted.
+    """
+
+    name: str
+    description: str
+    version: str
+    url: str
+    streaming: bool
+    skills: tuple[Skill, ...]
+    configuration: Configuration = Configuration.STARTING
+    configuration_error: str = ""
+
+    def served(self) -> AgentCard:
+        """Return the A2A card. It advertises only what this host does: no push notifications, no extended card."""
+        from a2a.types import AgentCapabilities, AgentCard, AgentInterface, AgentSkill
+
+        return AgentCard(
+            name=self.name,
+            description=self.description,
+            version=self.version,
+            # The first interface is preferred; the second is what 0.3 clients read as `url`.
+            supported_interfaces=[
+                AgentInterface(url=self.url, protocol_binding="JSONRPC", protocol_version=version)
+                for version in ("1.0", "0.3")
+            ],
+            capabilities=AgentCapabilities(streaming=self.streaming, push_notifications=False),
+            default_input_modes=MODES,
+            default_output_modes=MODES,
+            skills=[
+                AgentSkill(
+                    id=skill.id,
+                    name=skill.name,
+                    description=skill.description,
+                    tags=skill.tags,
+                    examples=skill.examples,
+                )
+                for skill in self.skills
+            ],
+        )
+
+    def registered(self) -> dict[str, Any]:
+        """Return the card of a register body (contract `runtime.md` 11, step 5)."""
+        card = agent_card(
+            self.name,
+            description=self.description,
+            version=self.version,
+            url=self.url,
+            skills=[
+                {"id": skill.id, "name": skill.name, "description": skill.description, "tags": list(skill.tags)}
+                for skill in self.skills
+            ],
+        )
+        card["capabilities"] = {"streaming": self.streaming, "pushNotifications": False}
+        card["configuration_status"] = self.configuration.value
+        if self.configuration_error:
+            card["configuration_error"] = self.configuration_error
+        return card
+
+
+def card_facts(config: WorkspaceConfig, adapter: BaseAdapter, *, url: str) -> CardFacts:
+    """Gather the facts of a card that are known before the adapter's setup."""
+    name = config.name if "name" in config.model_fields_set else adapter.display_name()
+    description = config.description or adapter.description() or name
+    return CardFacts(
+        name=name,
+        description=description,
+        version=config.version,
+        url=url,
+        streaming=config.a2a.streaming,
+        skills=skills_of(adapter.skills(), name=name, description=description, tag=adapter.name()),
+    )
+
+
+def skills_of(raw: Sequence[Mapping[str, Any]], *, name: str, description: str, tag: str) -> tuple[Skill, ...]:
+    """Read an adapter's skills; an agent that names none has one skill, which is what it is described as.
+
+    A2A requires at least one skill, and every skill to have a description and a tag, so gaps are filled.
+    """
+    skills: list[Skill] = []
+    for item in raw:
+        title = str(item.get("name") or item.get("id") or "").strip()
+        if not title:
+            continue
+        skills.append(
+            Skill(
+                id=str(item.get("id") or title),
+                name=title,
+                description=str(item.get("description") or title),
+                tags=_texts(item.get("tags")) or (tag,),
+                examples=_texts(item.get("examples")),
+            )
+        )
+    return tuple(skills) or (Skill(id=tag, name=name, description=description, tags=(tag,)),)
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return ()
+    return tuple(str(item) for item in cast("Sequence[object]", value) if str(item).strip())

@@ -1,0 +1,129 @@
+"""The `molecule-runtime` command: settings, config and log in, exit code out."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from molecule_runtime.a2a.settings import load_settings
+from molecule_runtime.a2a.stopping import StopSignal
+from molecule_runtime.core import env, logs
+from molecule_runtime.core.config import load_config
+from molecule_runtime.core.errors import ConfigurationError, MoleculeError
+from molecule_runtime.core.version import version_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+logger = logging.getLogger(__name__)
+
+DISTRIBUTION = "molecule-runtime-a2a"
+
+OK, BOOT_FAILED, BAD_CONFIGURATION = 0, 1, 2
+
+_VARIABLES = (
+    env.WORKSPACE_ID,
+    env.WORKSPACE_CONFIG_PATH,
+    env.CONFIGS_DIR,
+    env.PLATFORM_URL,
+    env.MOLECULE_WORKSPACE_TOKEN,
+    env.MOLECULE_WORKSPACE_TOKEN_FILE,
+    env.MOLECULE_ORG_ID,
+    env.ADAPTER_MODULE,
+    env.MOLECULE_WORKSPACE_URL,
+    env.MOLECULE_BIND_HOST,
+    env.MOLECULE_DELIVERY_MODE,
+    env.LOG_LEVEL,
+    env.LOG_FORMAT,
+)
+
+_EXIT_GRACE = 5.0
+"""Seconds after the last deadline of a shutdown until the process ends whatever is left."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one workspace until SIGTERM or SIGINT.
+
+    Returns:
+        0 after a clean stop, 1 when the workspace could not be brought up, 2 when its settings cannot be used.
+    """
+    _, extra = _parser().parse_known_args(argv)
+    stop = StopSignal()
+    stop.install()
+    try:
+        logs.configure()
+        logging.captureWarnings(capture=True)
+        if extra:
+            # Templates pass the container's own arguments on ("$@").
+            logger.info("ignoring %d argument(s) that are not known here", len(extra))
+        settings = load_settings()
+        config = load_config(settings.config_path)
+        if not env.LOG_LEVEL.is_set():
+            try:
+                logs.configure(default_level=config.observability.log_level)
+            except ConfigurationError as exc:
+                raise ConfigurationError(
+                    f"{settings.config_path / 'config.yaml'}: observability.log_level: {str(exc).removeprefix('LOG_LEVEL ')}"
+                ) from None
+        # The SDK and the server take most of a second to import: not for --help and not for a typing error.
+        import anyio
+
+        from molecule_runtime.a2a import boot
+
+        if argv is None:
+            threading.Thread(target=_end_in_any_case, args=(stop, boot.DRAIN_SECONDS), daemon=True).start()
+        anyio.run(boot.serve, settings, config, stop)
+    except ConfigurationError as exc:
+        return _refuse(exc, BAD_CONFIGURATION)
+    except MoleculeError as exc:
+        return _refuse(exc, BOOT_FAILED)
+    except KeyboardInterrupt:
+        # Before the handlers were in place.
+        return OK
+    logger.info("stopped")
+    return OK
+
+
+main_sync = main
+"""The name under which earlier versions exported it; a release without it broke every workspace (contract `workspace-host.md` 5)."""
+
+
+def _refuse(exc: MoleculeError, code: int) -> int:
+    logger.debug("refused", exc_info=exc)
+    print(f"molecule-runtime: {' '.join(str(exc).split())}", file=sys.stderr)  # noqa: T201 - the command's own output
+    return code
+
+
+def _end_in_any_case(stop: StopSignal, drain: float) -> None:
+    """End the process when a shutdown does not: an adapter may block the event loop or leave a thread behind for ever."""
+    while not stop.requested:
+        time.sleep(0.5)
+    time.sleep(drain + _EXIT_GRACE)
+    logger.error("the shutdown did not finish in time; ending the process")
+    sys.stderr.flush()
+    os._exit(BOOT_FAILED)
+
+
+def _parser() -> argparse.ArgumentParser:
+    width = max(len(variable.name) for variable in _VARIABLES)
+    lines = [
+        f"  {variable.name:<{width}}  {variable.meaning}{f' Default: {variable.default}.' if variable.default else ''}"
+        for variable in _VARIABLES
+    ]
+    parser = argparse.ArgumentParser(
+        prog="molecule-runtime",
+        description="Serve one agent over A2A and keep it registered with the platform. Settings come from the environment"
+        " and from config.yaml in WORKSPACE_CONFIG_PATH.",
+        epilog="environment variables:\n"
+        + "\n".join(lines)
+        + "\n\nexit codes: 0 stopped, 1 boot failed, 2 configuration",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"molecule-runtime {version_of(DISTRIBUTION)}")
+    return parser
