@@ -107,7 +107,8 @@ def main(arguments: list[str]) -> int:
         except (SideEffectError, Exception, SystemExit) as error:
             failures += 1
             say(f"{name}: {type(error).__name__}: {error}")
-            traceback.print_exc(limit=-3)
+            if failures == 1:
+                traceback.print_exc(limit=-3)
         if threading.active_count() != before:
             failures += 1
             say(f"{name}: left a thread behind")

@@ -148,3 +148,64 @@ def test_ci_run_refuses_an_unknown_stage_before_it_does_anything(repository: Pat
 
 def test_ci_run_is_executable(repository: Path) -> None:
     assert os.access(repository / ".ci" / "run", os.X_OK)
+
+
+@pytest.fixture
+def pretend_clone(repository: Path, tmp_path: Path) -> Path:
+    """Return a clone with `.ci/run`, and beside it a `uv` that does what `$PRETEND` says instead of its work."""
+    clone = tmp_path / "clone"
+    write(clone / ".ci" / "run", (repository / ".ci" / "run").read_text(encoding="utf-8"))
+    write(
+        tmp_path / "bin" / "uv",
+        '#!/bin/sh\n[ "$1" = --version ] && echo "uv 0.13.9" && exit\n[ "$1" = sync ] || eval "$PRETEND"\n',
+    )
+    for path in (clone / ".ci" / "run", tmp_path / "bin" / "uv"):
+        path.chmod(0o755)
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
+    for arguments in (["init", "--quiet"], ["add", "--all"], [*identity, "commit", "--quiet", "--message", "one"]):
+        subprocess.run(["git", *arguments], cwd=clone, check=True, timeout=30)
+    return clone
+
+
+def pretend(clone: Path, does: str, *stages: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [clone / ".ci" / "run", *stages],
+        env={"PATH": f"{clone.parent / 'bin'}:{os.environ['PATH']}", "HOME": str(clone.parent), "PRETEND": does},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_ci_run_runs_the_stages_in_the_order_given_with_a_heading_each(pretend_clone: Path) -> None:
+    result = pretend(pretend_clone, "echo worked", "secret-scan", "unit-tests")
+    assert result.returncode == 0, result.stdout + result.stderr
+    headings = re.findall(r"^=== (.+?)(?: in \d+ s)?$", result.stdout, flags=re.MULTILINE)
+    assert headings == ["secret-scan", "secret-scan: passed", "unit-tests", "unit-tests: passed"]
+    assert result.stdout.count("worked") == 2
+
+
+def test_ci_run_stops_at_the_first_failing_stage_and_names_it(pretend_clone: Path) -> None:
+    result = pretend(pretend_clone, "exit 3", "lint", "unit-tests")
+    assert result.returncode == 1
+    assert "=== lint: FAILED (3)" in result.stdout
+    assert "stage lint failed" in result.stderr
+    assert "unit-tests" not in result.stdout
+
+
+def test_ci_run_fails_when_a_stage_leaves_files_behind(pretend_clone: Path) -> None:
+    result = pretend(pretend_clone, "touch left-behind", "unit-tests")
+    assert result.returncode == 1
+    assert "?? left-behind" in result.stdout
+
+
+def test_ci_run_says_that_it_cannot_tell_when_the_tree_was_not_clean_at_the_start(pretend_clone: Path) -> None:
+    write(pretend_clone / "work-in-progress", "")
+    result = pretend(pretend_clone, "touch left-behind", "unit-tests")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "The tree was not clean at the start" in result.stdout
+
+
+def test_ci_run_gives_its_stages_no_input(pretend_clone: Path) -> None:
+    assert pretend(pretend_clone, 'test "$CI" = true && ! read -r line', "unit-tests").returncode == 0
