@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +144,7 @@ def org_id_of(environ: Mapping[str, str] | None = None) -> str | None:
 
 
 def _entries(environ: Mapping[str, str] | None) -> tuple[list[_Entry], list[str]]:
-    environ = os.environ if environ is None else environ
+    environ = env.current() if environ is None else environ
     if env.MOLECULE_WORKSPACES.is_set(environ):
         return _parse_array(env.MOLECULE_WORKSPACES.get(environ))
     return _parse_single(environ)

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import mcp_types as types
+from mcp import types
 from mcp.server import Server
 from mcp.server.stdio import stdio_server
 

@@ -1,0 +1,228 @@
+"""Puts the demo on: the platform, the team's processes, and the narration of what the platform sees."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from molecule_runtime.localplatform.demo import connect
+from molecule_runtime.localplatform.demo.driver import driven_mcp
+from molecule_runtime.localplatform.demo.processes import child, tail
+from molecule_runtime.localplatform.demo.scenario import ExternalAgent, script_for
+from molecule_runtime.localplatform.demo.team import Seat, environment, host_command, members, seat
+from molecule_runtime.localplatform.errors import DemoError
+from molecule_runtime.localplatform.server import serve
+from molecule_runtime.localplatform.settings import LocalSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anyio.abc import Process
+
+    from molecule_runtime.localplatform.demo.narrator import Narrator
+    from molecule_runtime.localplatform.events import Frame, Subscription
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoOptions:
+    """What the demo was asked to do.
+
+    Attributes:
+        port: of the platform; 0 for a free one.
+        data: folder to keep; None for a temporary one.
+        csv: a table of the user's own.
+        question: what to ask about the table.
+        once: stop when everything is done.
+        seconds: how long one step may take.
+    """
+
+    port: int = 0
+    data: Path | None = None
+    csv: Path | None = None
+    question: str | None = None
+    once: bool = False
+    seconds: float = 60.0
+
+
+async def perform(options: DemoOptions, narrator: Narrator) -> None:
+    """Run the demo to its end; without `once` it then stays up until cancelled.
+
+    Raises:
+        DemoError: something failed, with the reason.
+        ConfigurationError: the port is taken or the folder cannot be used.
+    """
+    async with AsyncExitStack() as stack:
+        root = options.data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="molecule-demo-")))
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        platform = await stack.enter_async_context(serve(LocalSettings(data=root / "platform", port=options.port)))
+        narrator.event("platform_up", "platform", f"listens on {platform.url}", url=platform.url)
+        seats = await seat(
+            members(options.csv), platform_url=platform.url, admin_token=platform.admin_token, root=root / "team"
+        )
+        narrator.event(
+            "team",
+            "platform",
+            "team of lead, with calc, atlas and scout below it",
+            members={
+                name: {"workspace_id": place.workspace_id, "role": place.member.role} for name, place in seats.items()
+            },
+        )
+        frames = await stack.enter_async_context(platform.bus.subscribe())
+        watch = _Watch(narrator, seats)
+        crew = await stack.enter_async_context(anyio.create_task_group())
+        crew.start_soon(watch.narrate, frames)
+        # Registered after the task group, so it runs first: the watchers end before the processes that they watch.
+        stack.callback(crew.cancel_scope.cancel)
+        processes: dict[str, Process] = {}
+        for name, place in seats.items():
+            if not place.member.external:
+                processes[name] = await stack.enter_async_context(
+                    child(host_command(), environ=environment(place, platform_url=platform.url), log=place.log)
+                )
+        # The seat of the external agent is free again after the script, for the user's own client.
+        async with driven_mcp(environment(seats["scout"], platform_url=platform.url), seats["scout"].log) as driver:
+            await _until_ready(watch, processes, seats, options.seconds)
+            await driver.ready(options.seconds)
+            narrator.event(
+                "mcp_ready", "scout", f"molecule-mcp serves {len(driver.tools)} tools", tools=len(driver.tools)
+            )
+            agent = ExternalAgent(driver, narrator, seats, seconds=options.seconds)
+            steps = await _unless_a_host_ends(
+                agent.perform(script_for(options.csv, options.question)), processes, seats
+            )
+        watch.check()
+        _finish(narrator, seats["scout"], platform.url, steps=steps, messages=watch.messages, once=options.once)
+        if not options.once:
+            await anyio.sleep_forever()
+
+
+class _Watch:
+    """Follows the platform's events: shows the messages and knows who is online."""
+
+    def __init__(self, narrator: Narrator, seats: Mapping[str, Seat]) -> None:
+        self._narrator = narrator
+        self._names = {place.workspace_id: name for name, place in seats.items()}
+        self._missing = set(seats)
+        self._frames: Subscription | None = None
+        self.all_online = anyio.Event()
+        self.messages = 0
+
+    @property
+    def missing(self) -> list[str]:
+        """Who has not come online yet."""
+        return sorted(self._missing)
+
+    def check(self) -> None:
+        """Refuse to end well when the narration lost events."""
+        if self._frames is not None and self._frames.dropped:
+            raise DemoError(f"{self._frames.dropped} events of the platform were lost")
+
+    async def narrate(self, frames: Subscription) -> None:
+        """Show frames until cancelled."""
+        self._frames = frames
+        async for frame in frames:
+            self._show(frame)
+
+    def _show(self, frame: Frame) -> None:
+        payload = frame.payload
+        match frame.event:
+            case "WORKSPACE_ONLINE":
+                name = self._names.get(frame.workspace_id, frame.workspace_id)
+                if name in self._missing:
+                    self._missing.discard(name)
+                    self._narrator.event("online", name, "is online", workspace_id=frame.workspace_id)
+                    if not self._missing:
+                        self.all_online.set()
+            case "A2A_SENT":
+                self.messages += 1
+                self._narrator.message(
+                    self._name(payload.get("source_id")), self._name(payload.get("target_id")), _text(payload)
+                )
+            case "A2A_ANSWERED":
+                self.messages += 1
+                took = payload.get("duration_ms")
+                self._narrator.answer(
+                    self._name(payload.get("source_id")),
+                    self._name(payload.get("target_id")),
+                    _text(payload),
+                    milliseconds=took if isinstance(took, int) else None,
+                    status=payload.get("status"),
+                )
+            case "AGENT_MESSAGE":
+                self.messages += 1
+                self._narrator.message(self._name(frame.workspace_id), "you", str(payload.get("message", "")))
+            case _:
+                self._narrator.data("platform_event", kind=frame.event, workspace_id=frame.workspace_id)
+
+    def _name(self, workspace_id: object) -> str:
+        return self._names.get(str(workspace_id), "you" if workspace_id is None else str(workspace_id))
+
+
+def _text(payload: Mapping[str, Any]) -> str:
+    return str(payload.get("text") or "")
+
+
+async def _until_ready(
+    watch: _Watch, processes: Mapping[str, Process], seats: Mapping[str, Seat], seconds: float
+) -> None:
+    async def wait() -> None:
+        with anyio.move_on_after(seconds):
+            await watch.all_online.wait()
+            return
+        names = watch.missing
+        logs = "\n".join(f"--- {name}:\n{tail(seats[name].log)}" for name in names)
+        raise DemoError(f"{', '.join(names)} did not come online within {seconds:.0f} s\n{logs}")
+
+    await _unless_a_host_ends(wait(), processes, seats)
+
+
+async def _unless_a_host_ends(work: Any, processes: Mapping[str, Process], seats: Mapping[str, Seat]) -> Any:
+    """Await `work`, or fail at once when a host process ends: waiting for its answers would only time out."""
+    result: Any = None
+    failure: DemoError | None = None
+
+    async def watch(name: str, process: Process) -> None:
+        nonlocal failure
+        code = await process.wait()
+        failure = DemoError(f"the host of {name} ended with code {code}:\n{tail(seats[name].log)}")
+        group.cancel_scope.cancel()
+
+    async def run() -> None:
+        nonlocal result, failure
+        try:
+            result = await work
+        except DemoError as exc:
+            failure = exc
+        group.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        for name, process in processes.items():
+            group.start_soon(watch, name, process)
+        group.start_soon(run)
+    if failure is not None:
+        raise failure
+    return result
+
+
+def _finish(narrator: Narrator, scout: Seat, url: str, *, steps: int, messages: int, once: bool) -> None:
+    narrator.title("")
+    narrator.event(
+        "done",
+        "platform",
+        f"done: {steps} steps, {messages} messages, every answer checked",
+        steps=steps,
+        messages=messages,
+        ok=True,
+    )
+    narrator.title("Take the seat of scout with your own agent")
+    narrator.block("mcp_config", "Claude Code:", connect.claude_code(scout, url), client="claude-code", url=url)
+    narrator.block("mcp_config", "codex (~/.codex/config.toml):", connect.codex(scout, url), client="codex", url=url)
+    if once:
+        narrator.event("stopping", "platform", f"{url} stops now; without --once it stays up for you")
+    else:
+        narrator.event("staying", "platform", f"stays up at {url} until Ctrl-C", url=url)

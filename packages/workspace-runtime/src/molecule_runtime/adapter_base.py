@@ -1,0 +1,5 @@
+"""The predecessor's `adapter_base`: the adapter interface is `molecule_runtime.core`."""
+
+from molecule_runtime.core.adapter import AdapterConfig, BaseAdapter, PrivilegedPluginInstallError, RuntimeCapabilities
+
+__all__ = ["AdapterConfig", "BaseAdapter", "PrivilegedPluginInstallError", "RuntimeCapabilities"]

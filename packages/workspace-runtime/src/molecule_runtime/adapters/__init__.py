@@ -1,0 +1,1 @@
+"""The predecessor's `adapters`: what every template imports its base class from."""

@@ -1,0 +1,10 @@
+"""The predecessor's `mcp_cli`: `molecule-mcp` is `molecule_runtime.mcp.cli`."""
+
+import sys
+
+from molecule_runtime.mcp.cli import main
+
+__all__ = ["main"]
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The predecessor's `platform_tools`: the registry of tools."""
