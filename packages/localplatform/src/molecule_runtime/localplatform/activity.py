@@ -1,0 +1,243 @@
+"""Activity: the list that is also the inbox of polling agents, reports of agents, and their messages to the person (contract 7, 24.4)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
+
+from molecule_runtime.core import envelope as a2a
+from molecule_runtime.core.platform import wire
+from molecule_runtime.localplatform import timestamps, web
+from molecule_runtime.localplatform.auth import credentials_of
+from molecule_runtime.localplatform.proxy import logged_payload
+from molecule_runtime.localplatform.store import activity, workspaces
+from molecule_runtime.localplatform.web import Refusal
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from molecule_runtime.localplatform.platform import Platform
+    from molecule_runtime.localplatform.store.activity import ActivityRow
+
+REPORTABLE = ("a2a_send", "a2a_receive", "task_update", "agent_log", "skill_promotion", "memory_write", "error")
+"""Types that an agent may post (contract 7.2)."""
+
+DEFAULT_LIMIT = 100
+MAX_LIMIT = 500
+MAX_SINCE_SECONDS = 30 * 24 * 3600
+
+
+async def list_rows(platform: Platform, request: Request) -> Response:
+    """`GET /workspaces/:id/activity`."""
+    workspace_id = web.workspace_id_of(request)
+    credentials = credentials_of(request)
+    query, since_id = _read_query(request, platform.now())
+    with_peers = "peer_info" in request.query_params.get("include", "").split(",")
+    origin = f"{request.url.scheme}://{request.headers.get('host', '')}"
+
+    def read(connection: sqlite3.Connection) -> list[dict[str, Any]]:
+        platform.auth.require_workspace(connection, credentials, workspace_id)
+        _require_row(connection, workspace_id)
+        after_seq = None
+        if since_id is not None:
+            after_seq = activity.seq_of(connection, workspace_id, since_id)
+            if after_seq is None:
+                raise Refusal(410, "since_id is unknown or was pruned; drop the cursor and start again without it")
+        rows = activity.select(
+            connection,
+            workspace_id,
+            activity.Query(
+                limit=query.limit,
+                activity_type=query.activity_type,
+                from_human=query.from_human,
+                after_seq=after_seq,
+                not_before=query.not_before,
+                before=query.before,
+                peer_id=query.peer_id,
+            ),
+        )
+        bodies = [_body(row) for row in rows]
+        if with_peers:
+            _add_peers(connection, workspace_id, bodies, origin)
+        return bodies
+
+    return web.answer(await platform.store.read(read))
+
+
+async def report(platform: Platform, request: Request) -> Response:
+    """`POST /workspaces/:id/activity`."""
+    workspace_id = web.workspace_id_of(request)
+    await _authorize(platform, request, workspace_id)
+    data = await web.read_object(request)
+    posted = web.validate(wire.ActivityRequest, data)
+    if posted.activity_type not in REPORTABLE:
+        raise Refusal(400, f"activity_type must be one of: {', '.join(REPORTABLE)}")
+    if posted.source_id and posted.source_id != workspace_id:
+        raise Refusal(403, "source_id must match authenticated workspace")
+    row = activity.NewActivity(
+        workspace_id=workspace_id,
+        activity_type=posted.activity_type,
+        source_id=workspace_id,
+        target_id=posted.target_id,
+        method=posted.method,
+        summary=posted.summary,
+        request_body=posted.metadata if posted.request_body is None else posted.request_body,
+        response_body=posted.response_body,
+        duration_ms=None if posted.duration_ms is None else web.clamp(posted.duration_ms),
+        status=posted.status or "ok",
+        error_detail=posted.error_detail,
+    )
+    await platform.store.write(activity.insert, row, platform.now())
+    platform.bus.publish("ACTIVITY_LOGGED", workspace_id, logged_payload(row))
+    return web.answer({"status": "logged"})
+
+
+async def acknowledge(platform: Platform, request: Request) -> Response:
+    """`POST /workspaces/:id/activity/ack`: monotonic, a stale one changes nothing."""
+    workspace_id = web.workspace_id_of(request)
+    await _authorize(platform, request, workspace_id)
+    data = await web.read_object(request)
+    seq = data.get("acked_seq")
+    if not isinstance(seq, int) or isinstance(seq, bool) or seq < 0:
+        raise Refusal(400, "acked_seq must be a whole number of 0 or more")
+    stands = await platform.store.write(workspaces.acknowledge, workspace_id, web.clamp(seq))
+    return web.answer({"last_acked_seq": stands})
+
+
+async def notify(platform: Platform, request: Request) -> Response:
+    """`POST /workspaces/:id/notify`: a message of the agent to the person, stored in the form of contract 7.3."""
+    workspace_id = web.workspace_id_of(request)
+    name = await _authorize(platform, request, workspace_id)
+    data = await web.read_object(request)
+    message = data.get("message")
+    if not isinstance(message, str) or not message:
+        raise Refusal(400, "message is required")
+    attachments = _attachments(data.get("attachments"))
+    body: dict[str, Any] = {"result": message}
+    if attachments:
+        body["parts"] = [{"kind": "file", "file": file} for file in attachments]
+    row = activity.NewActivity(
+        workspace_id=workspace_id, activity_type="a2a_receive", method="notify", response_body=body
+    )
+    await platform.store.write(activity.insert, row, platform.now())
+    payload: dict[str, Any] = {"message": message, "workspace_id": workspace_id, "name": name}
+    if attachments:
+        payload["attachments"] = attachments
+    platform.bus.publish("AGENT_MESSAGE", workspace_id, payload)
+    return web.answer({"status": "sent"})
+
+
+async def _authorize(platform: Platform, request: Request, workspace_id: str) -> str:
+    """Check the bearer before the body is read; returns the workspace's name."""
+    credentials = credentials_of(request)
+
+    def check(connection: sqlite3.Connection) -> str:
+        platform.auth.require_workspace(connection, credentials, workspace_id)
+        return _require_row(connection, workspace_id)
+
+    return await platform.store.read(check)
+
+
+def _require_row(connection: sqlite3.Connection, workspace_id: str) -> str:
+    row = workspaces.get(connection, workspace_id)
+    if row is None or row.removed:
+        raise Refusal(404, "workspace not found")
+    return row.name
+
+
+def _read_query(request: Request, now: int) -> tuple[activity.Query, str | None]:
+    values = request.query_params
+    source = values.get("source") or None
+    if source not in {None, "canvas", "agent"}:
+        raise Refusal(400, "source must be 'canvas' or 'agent'")
+    not_before = None
+    if since_secs := values.get("since_secs"):
+        if not since_secs.isascii() or not since_secs.isdigit() or int(since_secs[:12]) == 0:
+            raise Refusal(400, "since_secs must be a positive whole number")
+        not_before = now - min(int(since_secs[:12]), MAX_SINCE_SECONDS) * timestamps.SECOND
+    before = None
+    if before_ts := values.get("before_ts"):
+        try:
+            before = timestamps.parse(before_ts)
+        except ValueError:
+            raise Refusal(400, "before_ts must be an RFC 3339 time, such as 2026-06-30T12:00:00Z") from None
+    peer_id = values.get("peer_id") or None
+    if peer_id is not None:
+        peer_id = web.require_workspace_id(peer_id, error="peer_id must be a workspace id")
+    query = activity.Query(
+        limit=_limit(values.get("limit")),
+        activity_type=values.get("type") or None,
+        from_human=None if source is None else source == "canvas",
+        not_before=not_before,
+        before=before,
+        peer_id=peer_id,
+    )
+    return query, values.get("since_id") or None
+
+
+def _limit(text: str | None) -> int:
+    # Junk gives the default (contract 7.1).
+    if not text or not text.isascii() or not text.isdigit() or int(text[:6]) == 0:
+        return DEFAULT_LIMIT
+    return min(int(text[:6]), MAX_LIMIT)
+
+
+def _body(row: ActivityRow) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "id": row.id,
+        "workspace_id": row.workspace_id,
+        "activity_type": row.activity_type,
+        "source_id": row.source_id,
+        "target_id": row.target_id,
+        "method": row.method,
+        "summary": row.summary,
+        "duration_ms": row.duration_ms,
+        "status": row.status,
+        "error_detail": row.error_detail,
+        "created_at": timestamps.render(row.created_at),
+        "seq": row.seq,
+    }
+    for key, text in (
+        ("request_body", row.request_json),
+        ("response_body", row.response_json),
+        ("tool_trace", row.tool_trace_json),
+    ):
+        if text is not None:
+            body[key] = web.loads(text)
+    return body
+
+
+def _add_peers(connection: sqlite3.Connection, workspace_id: str, bodies: list[dict[str, Any]], origin: str) -> None:
+    known: dict[str, tuple[str, str | None] | None] = {}
+    for body in bodies:
+        source, target = body["source_id"], body["target_id"]
+        peer_id = target if source == workspace_id else source
+        if peer_id:
+            if peer_id not in known:
+                row = workspaces.get(connection, peer_id)
+                known[peer_id] = None if row is None else (row.name, row.role)
+            if (peer := known[peer_id]) is not None:
+                body["peer_name"], body["peer_role"] = peer
+                body["agent_card_url"] = f"{origin}/registry/discover/{quote(peer_id, safe='')}"
+        files = a2a.read_message(body.get("request_body")).files
+        if files:
+            body["attachments"] = [
+                {"kind": "file", "uri": file.uri, "mime_type": file.mime_type, "name": file.name} for file in files
+            ]
+
+
+def _attachments(value: object) -> list[dict[str, Any]]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise Refusal(400, "attachments must be a list")
+    attachments: list[dict[str, Any]] = []
+    for index, item in enumerate(cast("list[object]", value)):
+        error = f"attachment[{index}]: uri and name are required"
+        if not isinstance(item, dict):
+            raise Refusal(400, error)
+        attachments.append(web.validate(wire.Attachment, cast("dict[str, Any]", item), error=error).body())
+    return attachments

@@ -1,0 +1,559 @@
+"""The A2A proxy (contract 5 and 24.5): takes a message for a workspace, delivers it, and returns the agent's answer.
+
+A turn runs on its own task, detached from the sender's connection: a sender that hangs up changes nothing for the agent. One read before
+and one write after the turn are all the database work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import anyio
+import httpx
+
+from molecule_runtime.core import envelope as a2a
+from molecule_runtime.core.platform.client import MAX_A2A_REQUEST_BYTES, MAX_RESPONSE_BYTES
+from molecule_runtime.core.redaction import redact_text
+from molecule_runtime.localplatform import timestamps, urls, web
+from molecule_runtime.localplatform.auth import Caller, credentials_of
+from molecule_runtime.localplatform.store import activity, queue, workspaces
+from molecule_runtime.localplatform.web import Refusal
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Mapping
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from molecule_runtime.core.platform import wire
+    from molecule_runtime.localplatform.auth import Auth, Credentials
+    from molecule_runtime.localplatform.background import Background
+    from molecule_runtime.localplatform.events import EventBus
+    from molecule_runtime.localplatform.platform import Platform
+    from molecule_runtime.localplatform.settings import LocalSettings
+    from molecule_runtime.localplatform.store import Store
+    from molecule_runtime.localplatform.store.queue import QueueRow
+    from molecule_runtime.localplatform.store.workspaces import WorkspaceRow
+
+logger = logging.getLogger(__name__)
+
+DENIED = "access denied: workspaces cannot communicate per hierarchy rules"
+UNREACHABLE = "failed to reach workspace agent"
+BUSY_RETRY_SECONDS = 30
+SUMMARY_CHARS = 1000
+
+_CONNECT_SECONDS = 10.0
+# Below the 5 s after which uvicorn closes an idle connection, so that a message is not lost to one that is just closing.
+_KEEPALIVE_SECONDS = 4.0
+_SETTLING = frozenset({"provisioning", "awaiting_agent"})
+_STOPPING_RETRY_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """A message in its JSON-RPC form, and what the platform reads from it."""
+
+    body: dict[str, Any] = field(repr=False)
+    method: str
+    message_id: str | None
+    text: str = field(repr=False)
+    delegation_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a message fared.
+
+    Attributes:
+        kind: `answered` by the agent (2xx), `failed`, `queued` for a busy target, `polled`: left in the target's inbox, `busy`: not queued
+            because it came from the queue.
+        status: the HTTP status for the sender.
+        body: the JSON for the sender.
+        error: why it failed, for people.
+        reached: whether the message may have arrived although it failed.
+    """
+
+    kind: Literal["answered", "failed", "queued", "polled", "busy"]
+    status: int
+    body: bytes = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    error: str = ""
+    reached: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Exchange:
+    """What came of one HTTP request to an agent."""
+
+    kind: Literal["response", "busy", "unreachable", "lost", "oversize"]
+    status: int = 0
+    body: bytes = field(default=b"", repr=False)
+    retry_after: str = ""
+    detail: str = ""
+
+
+def read_envelope(data: object) -> Envelope:
+    """Bring a message into its full form: a bare `{method, params}` is wrapped and a missing `messageId` is added (5.1).
+
+    Raises:
+        Refusal: 400 when it is not a JSON object.
+    """
+    if not isinstance(data, dict):
+        raise Refusal(400, "invalid JSON")
+    body = dict(cast("dict[str, Any]", data))
+    if "jsonrpc" not in body:
+        body = {"jsonrpc": "2.0", "id": str(uuid.uuid4()), **body}
+    params = body.get("params")
+    message: dict[str, Any] = {}
+    if isinstance(params, dict) and isinstance(cast("dict[str, Any]", params).get("message"), dict):
+        message = dict(cast("dict[str, Any]", params["message"]))
+        if not message.get("messageId"):
+            message["messageId"] = str(uuid.uuid4())
+        body["params"] = {**cast("dict[str, Any]", params), "message": message}
+    method = body.get("method")
+    message_id = message.get("messageId")
+    inbound = a2a.read_message(body)
+    delegation_id = inbound.metadata.get("delegation_id")
+    return Envelope(
+        body=body,
+        method=method if isinstance(method, str) else "",
+        message_id=message_id if isinstance(message_id, str) else None,
+        text=inbound.text,
+        delegation_id=delegation_id if isinstance(delegation_id, str) and delegation_id else None,
+    )
+
+
+def admit(connection: sqlite3.Connection, caller: Caller, target_id: str) -> WorkspaceRow:
+    """Check hierarchy, budget and target in the order of contract 5.2; the human may write to every workspace.
+
+    Raises:
+        Refusal: 403, 402 or 404.
+    """
+    if caller.workspace_id is not None and not workspaces.may_communicate(connection, caller.workspace_id, target_id):
+        raise Refusal(403, DENIED)
+    row = workspaces.get(connection, target_id)
+    if row is not None and row.budget_limit is not None and row.monthly_spend >= row.budget_limit:
+        raise Refusal(402, "workspace budget limit exceeded")
+    if row is None or row.removed:
+        raise Refusal(404, "workspace not found")
+    return row
+
+
+class Proxy:
+    """Delivers messages."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        bus: EventBus,
+        auth: Auth,
+        background: Background,
+        http: httpx.AsyncClient,
+        settings: LocalSettings,
+        metadata: Mapping[str, wire.RuntimeMetadata],
+    ) -> None:
+        self._store = store
+        self._bus = bus
+        self._auth = auth
+        self._background = background
+        self._http = http
+        self._settings = settings
+        self._metadata = metadata
+        self._waiting: set[asyncio.Future[Outcome]] = set()
+
+    def admit_request(
+        self, connection: sqlite3.Connection, credentials: Credentials, claimed: str | None, target_id: str
+    ) -> tuple[Caller, WorkspaceRow]:
+        """Check the sender and the target of a request; runs on the database thread."""
+        caller = self._auth.caller(connection, credentials, claimed)
+        return caller, admit(connection, caller, target_id)
+
+    async def send_and_wait(self, caller: Caller, target: WorkspaceRow, message: Envelope) -> Outcome:
+        """Send on a task of its own and wait for the outcome: as long as it takes, for a person at most `human_wait` seconds."""
+        task = self._background.start(self.send(caller, target, message), name=f"a2a to {target.id}")
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        def hand_over(done: asyncio.Task[Outcome]) -> None:
+            if future.done():
+                return
+            if done.cancelled():
+                future.set_result(_stopping())
+            elif (error := done.exception()) is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(done.result())
+
+        task.add_done_callback(hand_over)
+        self._waiting.add(future)
+        try:
+            with anyio.move_on_after(self._settings.human_wait if caller.workspace_id is None else None):
+                return await future
+        finally:
+            self._waiting.discard(future)
+        body = {"status": "queued", "delivery_mode": "push-async", "method": message.method}
+        return Outcome(kind="queued", status=200, body=web.dump(body))
+
+    def release_waiting(self) -> None:
+        """Answer everybody who still waits that the platform stops; the turns themselves go on until they are cancelled."""
+        for future in list(self._waiting):
+            if not future.done():
+                future.set_result(_stopping())
+
+    async def send(self, caller: Caller, target: WorkspaceRow, message: Envelope, *, may_queue: bool = True) -> Outcome:
+        """Deliver a message to a target that was admitted, and record what came of it."""
+        if target.delivery_mode == "poll":
+            return await self._leave_in_inbox(caller, target, message)
+        if not target.url:
+            if target.status in _SETTLING:
+                return await self._queue(caller, target, message, "the agent has not connected yet", may_queue)
+            error = "workspace has no URL"
+            body = {"error": error, "status": target.status}
+            return Outcome(kind="failed", status=503, body=web.dump(body), error=error)
+        if problem := await urls.problem_of(target.url, self._settings.url_rule):
+            error = "workspace URL is not publicly routable"
+            logger.warning("message to %s refused: its URL is not allowed (%s)", target.id, problem)
+            return Outcome(kind="failed", status=502, body=web.dump({"error": error}), error=error)
+        self._publish_sent(caller, target, message)
+        started = time.monotonic()
+        exchange = await self._call(caller, target, web.dump(message.body))
+        duration = int((time.monotonic() - started) * 1000)
+        if exchange.kind == "busy":
+            self._publish_answer(caller, target, "", duration, "queued")
+            return await self._queue(caller, target, message, exchange.detail, may_queue)
+        return await self._conclude(caller, target, message, exchange, duration)
+
+    async def deliver_queued(self, target: WorkspaceRow, row: QueueRow) -> Outcome | None:
+        """Deliver a message that was claimed from the queue; returns its outcome, or None when it waits for another attempt."""
+        message = read_envelope(web.loads(row.body_json))
+        outcome = await self.send(Caller(row.caller_id), target, message, may_queue=False)
+
+        def record(connection: sqlite3.Connection) -> bool:
+            if outcome.kind in {"answered", "polled"}:
+                queue.complete(connection, row.id, outcome.body, self._now())
+                return True
+            # An agent that answered with an error has had the message; one that was not reached gets it again.
+            final = outcome.kind == "failed" and outcome.reached
+            return queue.fail(connection, row.id, outcome.error, final=final, now=self._now())
+
+        if not await self._store.write(record):
+            return None
+        if outcome.kind == "busy":
+            return _failed(503, f"given up after {queue.MAX_ATTEMPTS} attempts: {outcome.error}")
+        return outcome
+
+    async def _leave_in_inbox(self, caller: Caller, target: WorkspaceRow, message: Envelope) -> Outcome:
+        row = activity.NewActivity(
+            workspace_id=target.id,
+            activity_type="a2a_receive",
+            source_id=caller.workspace_id,
+            target_id=target.id,
+            method=message.method,
+            summary=message.text[:SUMMARY_CHARS],
+            request_body=message.body,
+        )
+        await self._record(caller, row)
+        self._publish_sent(caller, target, message)
+        self._publish_logged(row)
+        body = {"status": "queued", "delivery_mode": "poll", "method": message.method}
+        return Outcome(kind="polled", status=200, body=web.dump(body))
+
+    async def _queue(
+        self, caller: Caller, target: WorkspaceRow, message: Envelope, reason: str, may_queue: bool
+    ) -> Outcome:
+        if not may_queue:
+            return Outcome(kind="busy", status=503, body=b"{}", error=reason)
+        if (metadata := self._metadata.get(target.id)) and metadata.capabilities.get("session"):
+            return _busy(reason, native_session=True)
+        queue_id, depth = await self._store.write(
+            queue.enqueue,
+            workspace_id=target.id,
+            caller_id=caller.workspace_id,
+            body_json=web.dump(message.body).decode(),
+            method=message.method,
+            idempotency_key=message.message_id,
+            now=self._now(),
+        )
+        body = {
+            "queued": True,
+            "queue_id": queue_id,
+            "queue_depth": depth,
+            "message": f"workspace {target.name} is busy ({reason}); the message is delivered with one of its next heartbeats",
+        }
+        return Outcome(kind="queued", status=202, body=web.dump(body))
+
+    async def _call(self, caller: Caller, target: WorkspaceRow, content: bytes) -> _Exchange:
+        metadata = self._metadata.get(target.id)
+        idle = (metadata.idle_timeout_seconds if metadata else None) or self._settings.a2a_idle_timeout
+        ceiling = anyio.current_time() + self._settings.a2a_ceiling if caller.workspace_id is not None else float("inf")
+        scope = anyio.CancelScope(deadline=min(anyio.current_time() + idle, ceiling))
+
+        def still_alive() -> None:
+            scope.deadline = min(anyio.current_time() + idle, ceiling)
+
+        arrived: list[int] = []
+        with scope, self._bus.watch(target.id, still_alive):
+            return await self._exchange(target, content, arrived)
+        if arrived:
+            # The agent did the work and began to answer: queueing would have it done twice.
+            return _Exchange(kind="lost", status=arrived[0], detail="the answer stopped halfway")
+        return _Exchange(kind="busy", detail="it gave no sign of life during the turn")
+
+    async def _exchange(self, target: WorkspaceRow, content: bytes, arrived: list[int]) -> _Exchange:
+        headers = {
+            "Content-Type": "application/json",
+            "Authorization": f"Bearer {target.inbound_secret}",
+        }
+        request = self._http.build_request("POST", target.url, content=content, headers=headers)
+        try:
+            response = await self._http.send(request, stream=True)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as exc:
+            return _Exchange(kind="unreachable", detail=str(exc) or type(exc).__name__)
+        except httpx.HTTPError as exc:
+            return _Exchange(kind="busy", detail=f"it closed the connection ({str(exc) or type(exc).__name__})")
+        arrived.append(response.status_code)
+        try:
+            chunks: list[bytes] = []
+            size = 0
+            async for chunk in response.aiter_bytes():
+                size += len(chunk)
+                if size > MAX_RESPONSE_BYTES:
+                    return _Exchange(kind="oversize", status=response.status_code)
+                chunks.append(chunk)
+        except httpx.HTTPError as exc:
+            return _Exchange(kind="lost", status=response.status_code, detail=str(exc) or type(exc).__name__)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await response.aclose()
+        return _Exchange(
+            kind="response",
+            status=response.status_code,
+            body=b"".join(chunks),
+            retry_after=response.headers.get("retry-after", ""),
+        )
+
+    async def _conclude(
+        self, caller: Caller, target: WorkspaceRow, message: Envelope, exchange: _Exchange, duration: int
+    ) -> Outcome:
+        outcome, parsed = _outcome_of(exchange)
+        said = a2a.read_answer(parsed) if outcome.kind == "answered" else a2a.Failure(message=outcome.error)
+        problem = said.message if isinstance(said, a2a.Failure) else None
+        row = activity.NewActivity(
+            workspace_id=target.id,
+            activity_type="a2a_receive",
+            source_id=caller.workspace_id,
+            target_id=target.id,
+            method=message.method,
+            summary=message.text[:SUMMARY_CHARS],
+            request_body=message.body,
+            response_body=parsed,
+            tool_trace=_tool_trace(parsed),
+            duration_ms=duration,
+            status="ok" if problem is None else "error",
+            error_detail=None if problem is None else redact_text(problem[:4096]),
+        )
+        await self._record(caller, row)
+        text = said.text if isinstance(said, a2a.Reply) else (problem or "")
+        self._publish_answer(caller, target, text, duration, row.status)
+        self._publish_logged(row)
+        if caller.workspace_id is None and outcome.kind == "answered":
+            payload = {"response_body": parsed, "method": message.method, "duration_ms": duration}
+            self._bus.publish("A2A_RESPONSE", target.id, payload)
+        return outcome
+
+    async def _record(self, caller: Caller, row: activity.NewActivity) -> None:
+        def record(connection: sqlite3.Connection) -> None:
+            now = self._now()
+            if workspaces.get(connection, row.workspace_id) is None:
+                return  # purged during the turn
+            activity.insert(connection, row, now)
+            if caller.workspace_id is not None:
+                workspaces.touch_outbound(connection, caller.workspace_id, now)
+
+        await self._store.write(record)
+
+    def _publish_sent(self, caller: Caller, target: WorkspaceRow, message: Envelope) -> None:
+        payload = {
+            "source_id": caller.workspace_id,
+            "target_id": target.id,
+            "method": message.method,
+            "text": message.text,
+        }
+        self._bus.publish("A2A_SENT", target.id, payload)
+
+    def _publish_answer(self, caller: Caller, target: WorkspaceRow, text: str, duration: int, status: str) -> None:
+        payload = {
+            "source_id": caller.workspace_id,
+            "target_id": target.id,
+            "text": text,
+            "duration_ms": duration,
+            "status": status,
+        }
+        self._bus.publish("A2A_ANSWERED", target.id, payload)
+
+    def _publish_logged(self, row: activity.NewActivity) -> None:
+        self._bus.publish("ACTIVITY_LOGGED", row.workspace_id, logged_payload(row))
+
+    def _now(self) -> int:
+        return timestamps.from_seconds(self._settings.clock())
+
+
+def agent_client() -> httpx.AsyncClient:
+    """Return the client for calls to agents: no proxy, no redirects, no deadline for the answer (the idle timer sets one)."""
+    return httpx.AsyncClient(
+        follow_redirects=False,
+        trust_env=False,
+        timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=_KEEPALIVE_SECONDS),
+        headers={"User-Agent": "molecule-local", "Accept": "application/json", "Accept-Encoding": "identity"},
+    )
+
+
+def logged_payload(row: activity.NewActivity) -> dict[str, Any]:
+    """Return the payload of `ACTIVITY_LOGGED` (contract 7.2)."""
+    payload: dict[str, Any] = {
+        "activity_type": row.activity_type,
+        "method": row.method,
+        "summary": row.summary,
+        "status": row.status,
+        "source_id": row.source_id,
+        "target_id": row.target_id,
+        "duration_ms": row.duration_ms,
+    }
+    if row.tool_trace is not None:
+        payload["tool_trace"] = row.tool_trace
+    return payload
+
+
+async def post_message(platform: Platform, request: Request) -> Response:
+    """`POST /workspaces/:id/a2a`."""
+    target_id = web.workspace_id_of(request)
+    caller, target = await platform.store.read(
+        platform.proxy.admit_request, credentials_of(request), request.headers.get("x-workspace-id"), target_id
+    )
+    body = await web.read_body(request, MAX_A2A_REQUEST_BYTES)
+    try:
+        data = web.loads(body)
+    except ValueError:
+        raise Refusal(400, "invalid JSON") from None
+    outcome = await platform.proxy.send_and_wait(caller, target, read_envelope(data))
+    return web.raw_answer(outcome.body, outcome.status, outcome.headers)
+
+
+async def get_queued(platform: Platform, request: Request) -> Response:
+    """`GET /workspaces/:id/a2a/queue/:queue_id`: for the sender, the target and the admin; for others it does not exist."""
+    workspace_id = web.workspace_id_of(request)
+    queue_id: str = request.path_params["queue_id"]
+    credentials = credentials_of(request)
+
+    def read(connection: sqlite3.Connection) -> QueueRow:
+        caller = platform.auth.holder(connection, credentials)
+        row = queue.get(connection, queue_id)
+        parties = (row.workspace_id, row.caller_id) if row else ()
+        if row is None or workspace_id not in parties or caller.workspace_id not in {None, *parties}:
+            raise Refusal(404, "queue item not found")
+        return row
+
+    return web.answer(_queue_body(await platform.store.read(read)))
+
+
+def _queue_body(row: QueueRow) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "queue_id": row.id,
+        "workspace_id": row.workspace_id,
+        "status": row.status,
+        "priority": row.priority,
+        "attempts": row.attempts,
+        "enqueued_at": timestamps.render(row.enqueued_at),
+    }
+    optional = {
+        "last_error": row.last_error,
+        "dispatched_at": timestamps.render(row.dispatched_at),
+        "completed_at": timestamps.render(row.completed_at),
+        "response_body": None if row.response_body is None else web.base64_text(row.response_body),
+    }
+    body.update({key: value for key, value in optional.items() if value is not None})
+    return body
+
+
+def _outcome_of(exchange: _Exchange) -> tuple[Outcome, Any]:
+    """Return what the sender gets (contract 5.4) and the agent's body, read as JSON."""
+    confirmed = 200 <= exchange.status < 400
+    if exchange.kind == "unreachable":
+        return _failed(502, UNREACHABLE, reached=False), None
+    if exchange.kind == "lost":
+        return _failed(502, "failed to read agent response", delivery_confirmed=confirmed), None
+    if exchange.kind == "oversize":
+        return _failed(
+            502,
+            "agent response too large",
+            truncated=True,
+            max_bytes=MAX_RESPONSE_BYTES,
+            delivery_confirmed=confirmed,
+        ), None
+    try:
+        parsed = web.loads(exchange.body)
+    except ValueError:
+        parsed = None
+    if exchange.status >= 300 or exchange.status < 200:
+        error = _upstream_error(parsed) or _phrase(exchange.status)
+        headers = {"Retry-After": exchange.retry_after} if exchange.retry_after.isdecimal() else {}
+        body = web.dump({"error": error})
+        return Outcome(
+            kind="failed", status=max(exchange.status, 300), body=body, headers=headers, error=error, reached=True
+        ), parsed
+    if not exchange.body.strip():
+        return _failed(502, "workspace agent returned empty response", delivery_confirmed=True), None
+    if parsed is None:
+        return _failed(502, "workspace agent returned something that is not JSON", delivery_confirmed=True), None
+    return Outcome(kind="answered", status=exchange.status, body=exchange.body, reached=True), parsed
+
+
+def _failed(status: int, error: str, *, reached: bool = True, **fields: object) -> Outcome:
+    body = web.dump({"error": error, **fields})
+    return Outcome(kind="failed", status=status, body=body, error=error, reached=reached)
+
+
+def _busy(reason: str, **fields: object) -> Outcome:
+    error = f"workspace agent is busy: {reason}"
+    body = web.dump({"error": error, "busy": True, "retry_after": BUSY_RETRY_SECONDS, **fields})
+    headers = {"Retry-After": str(BUSY_RETRY_SECONDS)}
+    return Outcome(kind="failed", status=503, body=body, headers=headers, error=error)
+
+
+def _stopping() -> Outcome:
+    # Not `restarting`: that would say that the message was never delivered.
+    error = "the platform is stopping; the agent may still finish this turn"
+    body = web.dump({"error": error, "retry_after": _STOPPING_RETRY_SECONDS})
+    headers = {"Retry-After": str(_STOPPING_RETRY_SECONDS)}
+    return Outcome(kind="failed", status=503, body=body, headers=headers, error=error, reached=True)
+
+
+def _upstream_error(parsed: Any) -> str:
+    if not isinstance(parsed, dict):
+        return ""
+    error = cast("dict[str, Any]", parsed).get("error")
+    if isinstance(error, dict):
+        error = cast("dict[str, Any]", error).get("message")
+    return error if isinstance(error, str) else ""
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return f"HTTP {status}"
+
+
+def _tool_trace(parsed: Any) -> Any:
+    node = parsed
+    for key in ("result", "metadata", "tool_trace"):
+        node = cast("dict[str, Any]", node).get(key) if isinstance(node, dict) else None
+    return node

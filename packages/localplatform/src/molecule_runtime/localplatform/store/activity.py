@@ -1,0 +1,159 @@
+"""The `activity` table: what happened to a workspace, and the inbox of those that poll."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import sqlite3
+
+MAX_STORED_BODY = 1024 * 1024
+"""Bytes of one stored body; the proxy lets replies of 10 MiB through, which would make the list unreadable for its clients."""
+
+MAX_PAGE_BYTES = 8 * 1024 * 1024
+"""Bytes of bodies in one page: clients stop reading at 10 MiB. A cursor picks up where the page ended."""
+
+_COLUMNS = (
+    "seq, id, workspace_id, activity_type, source_id, target_id, method, summary, request_json, response_json, tool_trace_json,"
+    " duration_ms, status, error_detail, created_at"
+)
+_NULL = "null"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivityRow:
+    """One row; JSON columns as text, moments in microseconds."""
+
+    seq: int
+    id: str
+    workspace_id: str
+    activity_type: str
+    source_id: str | None
+    target_id: str | None
+    method: str | None
+    summary: str | None
+    request_json: str | None
+    response_json: str | None
+    tool_trace_json: str | None
+    duration_ms: int | None
+    status: str
+    error_detail: str | None
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewActivity:
+    """A row to be stored; bodies are any JSON value, None for none."""
+
+    workspace_id: str
+    activity_type: str
+    source_id: str | None = None
+    target_id: str | None = None
+    method: str | None = None
+    summary: str | None = None
+    request_body: Any = None
+    response_body: Any = None
+    tool_trace: Any = None
+    duration_ms: int | None = None
+    status: str = "ok"
+    error_detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """Which rows of a workspace to list (contract 7.1, 24.4)."""
+
+    limit: int = 100
+    activity_type: str | None = None
+    from_human: bool | None = None
+    after_seq: int | None = None
+    not_before: int | None = None
+    before: int | None = None
+    peer_id: str | None = None
+
+
+def insert(connection: sqlite3.Connection, row: NewActivity, now: int) -> str:
+    """Store a row and return its id."""
+    identifier = str(uuid.uuid4())
+    connection.execute(
+        "INSERT INTO activity (id, workspace_id, activity_type, source_id, target_id, method, summary, request_json, response_json,"
+        " tool_trace_json, duration_ms, status, error_detail, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            identifier,
+            row.workspace_id,
+            row.activity_type,
+            row.source_id,
+            row.target_id,
+            row.method,
+            row.summary,
+            encode(row.request_body),
+            encode(row.response_body),
+            encode(row.tool_trace),
+            row.duration_ms,
+            row.status,
+            row.error_detail,
+            now,
+        ),
+    )
+    return identifier
+
+
+def seq_of(connection: sqlite3.Connection, workspace_id: str, row_id: str) -> int | None:
+    """Return the place of a row of this workspace, or None when it is unknown, pruned or another's."""
+    found = connection.execute(
+        "SELECT seq FROM activity WHERE id = ? AND workspace_id = ?", (row_id, workspace_id)
+    ).fetchone()
+    return None if found is None else int(found["seq"])
+
+
+def select(connection: sqlite3.Connection, workspace_id: str, query: Query) -> list[ActivityRow]:
+    """Return a page: ascending behind `after_seq`, newest first without it."""
+    clauses = ["workspace_id = ?"]
+    values: list[str | int] = [workspace_id]
+    if query.activity_type is not None:
+        clauses.append("activity_type = ?")
+        values.append(query.activity_type)
+    if query.from_human is not None:
+        clauses.append("source_id IS NULL" if query.from_human else "source_id IS NOT NULL")
+    if query.after_seq is not None:
+        clauses.append("seq > ?")
+        values.append(query.after_seq)
+    if query.not_before is not None:
+        clauses.append("created_at >= ?")
+        values.append(query.not_before)
+    if query.before is not None:
+        clauses.append("created_at < ?")
+        values.append(query.before)
+    if query.peer_id is not None:
+        clauses.append("(source_id = ? OR target_id = ?)")
+        values += [query.peer_id, query.peer_id]
+    order = "ASC" if query.after_seq is not None else "DESC"
+    rows: list[ActivityRow] = []
+    size = 0
+    found = connection.execute(
+        f"SELECT {_COLUMNS} FROM activity WHERE {' AND '.join(clauses)} ORDER BY seq {order} LIMIT ?",  # noqa: S608
+        (*values, query.limit),
+    )
+    for record in found:
+        row = ActivityRow(**dict(record))
+        size += sum(len(text) for text in (row.request_json, row.response_json, row.tool_trace_json) if text)
+        if rows and size > MAX_PAGE_BYTES:
+            break
+        rows.append(row)
+    found.close()
+    return rows
+
+
+def encode(value: Any) -> str | None:
+    """Return a JSON value as stored text; one that is too large becomes a note of its size."""
+    if value is None:
+        return None
+    text = json.dumps(value, separators=(",", ":"))
+    if text == _NULL:
+        return None
+    if len(text) > 2 * MAX_STORED_BODY:
+        text = json.dumps({"truncated": True, "size": len(text)})
+    return text

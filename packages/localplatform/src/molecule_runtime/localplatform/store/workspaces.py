@@ -1,0 +1,283 @@
+"""The `workspaces` table: rows, hierarchy and status."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable
+
+MAX_DEPTH = 32
+"""Steps of a walk up the hierarchy (contract 2.1)."""
+
+_COLUMNS = (
+    "id, name, role, tier, kind, runtime, model, status, parent_id, url, delivery_mode, agent_card_json, inbound_secret,"
+    " last_heartbeat_at, error_rate, sample_error, active_tasks, max_concurrent_tasks, uptime_seconds, current_task, budget_limit,"
+    " monthly_spend, last_outbound_at, last_acked_seq, created_at, updated_at, removed_at"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkspaceRow:
+    """One workspace; moments are microseconds of Unix time."""
+
+    id: str
+    name: str
+    role: str | None
+    tier: int
+    kind: str
+    runtime: str
+    model: str | None
+    status: str
+    parent_id: str | None
+    url: str
+    delivery_mode: str
+    agent_card_json: str | None = field(repr=False)
+    inbound_secret: str = field(repr=False)
+    last_heartbeat_at: int | None
+    error_rate: float
+    sample_error: str
+    active_tasks: int
+    max_concurrent_tasks: int
+    uptime_seconds: int
+    current_task: str
+    budget_limit: int | None
+    monthly_spend: int
+    last_outbound_at: int | None
+    last_acked_seq: int
+    created_at: int
+    updated_at: int
+    removed_at: int | None
+
+    @property
+    def removed(self) -> bool:
+        """Whether the workspace was deleted."""
+        return self.status == "removed"
+
+    @property
+    def agent_card(self) -> dict[str, Any] | None:
+        """The card as its agent registered it."""
+        return None if self.agent_card_json is None else json.loads(self.agent_card_json)
+
+
+def get(connection: sqlite3.Connection, workspace_id: str) -> WorkspaceRow | None:
+    """Return a row, removed ones too."""
+    found = connection.execute(f"SELECT {_COLUMNS} FROM workspaces WHERE id = ?", (workspace_id,)).fetchone()  # noqa: S608
+    return None if found is None else _row(found)
+
+
+def alive(connection: sqlite3.Connection) -> list[WorkspaceRow]:
+    """Return every row that was not removed, oldest first."""
+    found = connection.execute(f"SELECT {_COLUMNS} FROM workspaces WHERE status <> 'removed' ORDER BY created_at, id")  # noqa: S608
+    return [_row(row) for row in found]
+
+
+def peers(connection: sqlite3.Connection, row: WorkspaceRow) -> list[WorkspaceRow]:
+    """Return the siblings, direct children and direct parent (contract 2.2); roots have no siblings (June)."""
+    found = connection.execute(
+        f"SELECT {_COLUMNS} FROM workspaces WHERE status <> 'removed' AND id <> ?"  # noqa: S608
+        " AND (id = ? OR parent_id = ? OR (parent_id IS NOT NULL AND parent_id = ?)) ORDER BY name, id",
+        (row.id, row.parent_id, row.id, row.parent_id),
+    )
+    return [_row(peer) for peer in found]
+
+
+def children(connection: sqlite3.Connection, workspace_id: str) -> list[WorkspaceRow]:
+    """Return the direct children that were not removed."""
+    found = connection.execute(
+        f"SELECT {_COLUMNS} FROM workspaces WHERE parent_id = ? AND status <> 'removed' ORDER BY name, id",  # noqa: S608
+        (workspace_id,),
+    )
+    return [_row(row) for row in found]
+
+
+def descendants(connection: sqlite3.Connection, workspace_id: str) -> list[str]:
+    """Return the ids of everything below a workspace that was not removed."""
+    found = connection.execute(
+        "WITH RECURSIVE below (id) AS ("
+        " SELECT id FROM workspaces WHERE parent_id = ?"
+        " UNION SELECT workspaces.id FROM workspaces JOIN below ON workspaces.parent_id = below.id"
+        ") SELECT id FROM workspaces WHERE status <> 'removed' AND id IN (SELECT id FROM below)",
+        (workspace_id,),
+    )
+    return [row["id"] for row in found]
+
+
+def may_communicate(connection: sqlite3.Connection, one: str, other: str) -> bool:
+    """Apply rule 2.1 in its June form: the same, siblings, or one above the other; two unrelated roots may not talk."""
+    if one == other:
+        return _parent(connection, one) is not None
+    first, second = _parent(connection, one), _parent(connection, other)
+    if first is None or second is None:
+        return False
+    if first[0] is not None and first == second:
+        return True
+    return _is_above(connection, one, other) or _is_above(connection, other, one)
+
+
+def insert(
+    connection: sqlite3.Connection,
+    *,
+    workspace_id: str,
+    name: str,
+    now: int,
+    status: str,
+    runtime: str,
+    role: str | None = None,
+    model: str | None = None,
+    tier: int = 3,
+    parent_id: str | None = None,
+    url: str = "",
+    delivery_mode: str = "push",
+    max_concurrent_tasks: int = 1,
+    budget_limit: int | None = None,
+) -> None:
+    """Add a row with a fresh inbound secret."""
+    connection.execute(
+        "INSERT INTO workspaces (id, name, role, model, tier, runtime, status, parent_id, url, delivery_mode, max_concurrent_tasks,"
+        " budget_limit, inbound_secret, last_heartbeat_at, created_at, updated_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            workspace_id,
+            name,
+            role,
+            model,
+            tier,
+            runtime,
+            status,
+            parent_id,
+            url,
+            delivery_mode,
+            max_concurrent_tasks,
+            budget_limit,
+            secrets.token_urlsafe(32),
+            # A row that begins online is given the same time to show itself as one that just registered.
+            now if status == "online" else None,
+            now,
+            now,
+        ),
+    )
+
+
+def set_registered(
+    connection: sqlite3.Connection, workspace_id: str, *, url: str, delivery_mode: str, agent_card: str, now: int
+) -> None:
+    """Record a registration: the row is online."""
+    connection.execute(
+        "UPDATE workspaces SET url = ?, delivery_mode = ?, agent_card_json = ?, status = 'online', last_heartbeat_at = ?, updated_at = ?"
+        " WHERE id = ?",
+        (url, delivery_mode, agent_card, now, now, workspace_id),
+    )
+
+
+def set_beat(
+    connection: sqlite3.Connection,
+    workspace_id: str,
+    *,
+    status: str,
+    error_rate: float,
+    sample_error: str,
+    active_tasks: int,
+    uptime_seconds: int,
+    current_task: str,
+    monthly_spend: int | None,
+    agent_card: str | None,
+    now: int,
+) -> None:
+    """Record a heartbeat; a card only fills a gap and a spend only counts when given (contract 4.2, 24.2)."""
+    connection.execute(
+        "UPDATE workspaces SET status = ?, error_rate = ?, sample_error = ?, active_tasks = ?, uptime_seconds = ?, current_task = ?,"
+        " monthly_spend = coalesce(?, monthly_spend), agent_card_json = coalesce(agent_card_json, ?), last_heartbeat_at = ?, updated_at = ?"
+        " WHERE id = ?",
+        (
+            status,
+            error_rate,
+            sample_error,
+            active_tasks,
+            uptime_seconds,
+            current_task,
+            monthly_spend,
+            agent_card,
+            now,
+            now,
+            workspace_id,
+        ),
+    )
+
+
+def set_card(connection: sqlite3.Connection, workspace_id: str, agent_card: str, now: int) -> None:
+    """Replace the agent card."""
+    connection.execute(
+        "UPDATE workspaces SET agent_card_json = ?, updated_at = ? WHERE id = ?", (agent_card, now, workspace_id)
+    )
+
+
+def update(connection: sqlite3.Connection, workspace_id: str, changes: dict[str, str | int | None], now: int) -> None:
+    """Change columns by name; the names come from the handler's own list, never from a request."""
+    assignments = ", ".join(f"{column} = ?" for column in changes)
+    connection.execute(
+        f"UPDATE workspaces SET {assignments}, updated_at = ? WHERE id = ?",  # noqa: S608
+        (*changes.values(), now, workspace_id),
+    )
+
+
+def sweep_stale(connection: sqlite3.Connection, *, older_than: int, now: int) -> list[str]:
+    """Mark every silent workspace offline and return their ids (contract 2.5)."""
+    found = connection.execute(
+        "UPDATE workspaces SET status = 'offline', updated_at = ? WHERE status IN ('online', 'degraded')"
+        " AND (last_heartbeat_at IS NULL OR last_heartbeat_at < ?) RETURNING id",
+        (now, older_than),
+    )
+    return [row["id"] for row in found.fetchall()]
+
+
+def touch_outbound(connection: sqlite3.Connection, workspace_id: str, now: int) -> None:
+    """Stamp the last message that a workspace sent."""
+    connection.execute("UPDATE workspaces SET last_outbound_at = ? WHERE id = ?", (now, workspace_id))
+
+
+def acknowledge(connection: sqlite3.Connection, workspace_id: str, seq: int) -> int:
+    """Move the acknowledged sequence forward, never back; returns where it stands."""
+    connection.execute(
+        "UPDATE workspaces SET last_acked_seq = max(last_acked_seq, ?) WHERE id = ?", (seq, workspace_id)
+    )
+    row = get(connection, workspace_id)
+    return 0 if row is None else row.last_acked_seq
+
+
+def remove(connection: sqlite3.Connection, workspace_ids: Iterable[str], now: int) -> None:
+    """Mark rows removed; they keep their history."""
+    connection.executemany(
+        "UPDATE workspaces SET status = 'removed', removed_at = ?, updated_at = ?, active_tasks = 0 WHERE id = ?",
+        [(now, now, workspace_id) for workspace_id in workspace_ids],
+    )
+
+
+def purge(connection: sqlite3.Connection, workspace_id: str) -> None:
+    """Delete a row with everything below and everything that belongs to it."""
+    connection.execute("DELETE FROM workspaces WHERE id = ?", (workspace_id,))
+
+
+def _parent(connection: sqlite3.Connection, workspace_id: str) -> tuple[str | None] | None:
+    found = connection.execute("SELECT parent_id FROM workspaces WHERE id = ?", (workspace_id,)).fetchone()
+    return None if found is None else (found["parent_id"],)
+
+
+def _is_above(connection: sqlite3.Connection, ancestor: str, workspace_id: str) -> bool:
+    current = workspace_id
+    for _ in range(MAX_DEPTH):
+        step = _parent(connection, current)
+        if step is None or step[0] is None:
+            return False
+        current = step[0]
+        if current == ancestor:
+            return True
+    return False
+
+
+def _row(found: sqlite3.Row) -> WorkspaceRow:
+    return WorkspaceRow(**dict(found))

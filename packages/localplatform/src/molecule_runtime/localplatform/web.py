@@ -1,0 +1,201 @@
+"""Reading requests and writing answers: bounded JSON in, JSON out, every refusal as `{error}` (contract 1.2)."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
+from urllib.parse import urlsplit
+
+import anyio
+from pydantic import BaseModel, ValidationError
+from starlette.responses import Response
+
+from molecule_runtime.core.errors import InvalidWorkspaceIdError
+from molecule_runtime.core.identity import validate_workspace_id
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.requests import Request
+
+MAX_BODY_BYTES = 4 * 1024 * 1024
+"""Of a JSON body where the contract states no limit."""
+
+MAX_STORED_INT = 2**53 - 1
+"""The largest whole number that every JSON reader keeps exactly."""
+
+_DRAINED_BYTES = 8 * 1024 * 1024
+_DRAIN_SECONDS = 5.0
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Refusal(Exception):  # noqa: N818 - control flow: the answer that a handler gives instead of its own
+    """Ends a handler with an error answer.
+
+    Attributes:
+        status: the HTTP status.
+        body: the JSON body; `error` is for people, the other keys for programs.
+        headers: further headers.
+    """
+
+    def __init__(
+        self, status: int, error: str, /, *, headers: Mapping[str, str] | None = None, **fields: object
+    ) -> None:
+        super().__init__(error)
+        self.status = status
+        self.body: dict[str, Any] = {"error": error, **fields}
+        self.headers = dict(headers or {})
+
+
+def answer(data: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a JSON answer."""
+    return Response(dump(data), status, headers=headers, media_type="application/json")
+
+
+def raw_answer(body: bytes, status: int, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an answer whose JSON was written elsewhere."""
+    return Response(body, status, headers=headers, media_type="application/json")
+
+
+def base64_text(data: bytes) -> str:
+    """Return bytes as base64 text."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def dump(data: object) -> bytes:
+    """Return JSON as UTF-8."""
+    return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def loads(data: bytes | str) -> Any:
+    """Read JSON strictly: no NaN or infinity, and half surrogate pairs, which nothing can store or send on, become U+FFFD as in Go.
+
+    Raises:
+        ValueError: it is not JSON, or too deeply nested.
+    """
+    try:
+        value = json.loads(data, parse_constant=_refuse_constant, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    text = data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass")
+    if b"\\ud" in text or b"\\uD" in text:
+        value = _without_half_pairs(value)
+    return value
+
+
+async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
+    """Return the request body.
+
+    Raises:
+        Refusal: 413 when it is larger than `limit` bytes.
+    """
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            break
+        chunks.append(chunk)
+    else:
+        return b"".join(chunks)
+    # A client that is still writing sees a broken connection instead of the answer, so a little more is read and thrown away.
+    with anyio.move_on_after(_DRAIN_SECONDS):
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit + _DRAINED_BYTES:
+                break
+    raise Refusal(413, "request body too large", truncated=True, max_bytes=limit, headers={"Connection": "close"})
+
+
+async def read_object(request: Request, *, error: str = "invalid request body") -> dict[str, Any]:
+    """Return the request's JSON object.
+
+    Raises:
+        Refusal: 400 with the route's own text when it is not one.
+    """
+    try:
+        data = loads(await read_body(request))
+    except ValueError:
+        raise Refusal(400, error) from None
+    if not isinstance(data, dict):
+        raise Refusal(400, error)
+    return cast("dict[str, Any]", data)
+
+
+def validate(model: type[M], data: Mapping[str, Any], *, error: str = "invalid request body") -> M:
+    """Read an object as a wire model; nulls count as absent.
+
+    Raises:
+        Refusal: 400 with the route's own text when it does not fit.
+    """
+    try:
+        return model.model_validate({key: value for key, value in data.items() if value is not None})
+    except ValidationError:
+        raise Refusal(400, error) from None
+
+
+def workspace_id_of(request: Request) -> str:
+    """Return the workspace id in the path.
+
+    Raises:
+        Refusal: 400 when it breaks the rule for ids.
+    """
+    return require_workspace_id(request.path_params["id"])
+
+
+def require_workspace_id(value: str, *, error: str = "invalid workspace ID") -> str:
+    """Return an id that keeps the rule as it stands, without stripping.
+
+    Raises:
+        Refusal: 400 when it breaks the rule.
+    """
+    try:
+        checked = validate_workspace_id(value)
+    except InvalidWorkspaceIdError:
+        raise Refusal(400, error) from None
+    if checked != value:
+        raise Refusal(400, error)
+    return checked
+
+
+def host_of(host_header: str) -> str:
+    """Return the host of a `Host` header: lowercase, without port and brackets.
+
+    Raises:
+        ValueError: it is not a host.
+    """
+    parts = urlsplit(f"//{host_header}")
+    _ = parts.port
+    if parts.hostname is None or parts.path or parts.query or parts.fragment or parts.username is not None:
+        raise ValueError(f"{host_header!r} is not a host")
+    return parts.hostname
+
+
+def clamp(value: int, high: int = MAX_STORED_INT) -> int:
+    """Keep a whole number within 0 and `high`, which fits the store."""
+    return max(0, min(value, high))
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text} is too large")
+    return value
+
+
+def _without_half_pairs(value: object) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_without_half_pairs(item) for item in cast("list[object]", value)]
+    if isinstance(value, dict):
+        items = cast("dict[str, Any]", value).items()
+        return {cast("str", _without_half_pairs(key)): _without_half_pairs(item) for key, item in items}
+    return value
