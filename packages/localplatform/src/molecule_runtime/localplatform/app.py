@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -166,6 +166,8 @@ def _endpoint(handlers: dict[str, Handler]) -> Callable[[Request], Awaitable[Res
             return await handler(platform, request)
         except Refusal as refusal:
             return web.answer(refusal.body, refusal.status, refusal.headers)
+        except ClientDisconnect:
+            return web.answer({"error": "the request was cut off"}, 400)
         except sqlite3.Error:
             logger.exception("%s %s: the store failed", request.method, request.url.path)
             body = {"error": "platform storage is unavailable", "code": "platform_unavailable"}

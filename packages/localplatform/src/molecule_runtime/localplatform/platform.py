@@ -69,7 +69,13 @@ class Platform:
         self.background.start(self._drain(target, queued), name=f"queue item {queued.id}")
 
     async def _drain(self, target: WorkspaceRow, queued: QueueRow) -> None:
-        outcome = await self.proxy.deliver_queued(target, queued)
+        try:
+            outcome = await self.proxy.deliver_queued(target, queued)
+        except Exception as exc:
+            # Whatever happened, the item must not stay marked as under way: it would block the queue until the next start.
+            error = f"the delivery failed: {type(exc).__name__}"
+            await self.store.write(queue.fail, queued.id, error, final=False, now=self.now())
+            raise
         delegation_id = read_envelope(loads(queued.body_json)).delegation_id
         # Only the sender's own delegation to this very target is settled: the id in a message proves nothing.
         if outcome is not None and delegation_id is not None and queued.caller_id is not None:
@@ -152,7 +158,7 @@ def prepare_folder(folder: Path) -> None:
 def _locked(folder: Path) -> Generator[None]:
     """Hold the folder for this process: two would both resume the same delegations."""
     try:
-        handle = (folder / LOCK_FILE).open("a")
+        handle = (folder / LOCK_FILE).open("a", encoding="utf-8")
     except OSError as exc:
         raise DataFolderError(f"data folder {str(folder)!r} cannot be written ({exc}); choose another") from exc
     with handle:

@@ -34,6 +34,9 @@ RECOVERED_BELOW = 0.1
 MAX_SPEND = 10**12
 """Cents."""
 
+MAX_REGISTRY_BODY = 256 * 1024
+"""Bytes of a register, heartbeat or card body: cards are repeated in every list of peers."""
+
 _REVIVED = frozenset({"provisioning", "awaiting_agent", "offline", "failed"})
 _KEPT_TEXT = 4096
 
@@ -51,7 +54,7 @@ class _Beat:
 async def register(platform: Platform, request: Request) -> Response:
     """`POST /registry/register`."""
     credentials = credentials_of(request)
-    wanted = _read_register(await web.read_object(request))
+    wanted = _read_register(await web.read_object(request, limit=MAX_REGISTRY_BODY))
     row = await platform.store.read(_admit_register, platform, credentials, wanted)
     mode = wanted.delivery_mode or (row.delivery_mode if row else "push")
     url = wanted.url.strip()
@@ -84,7 +87,7 @@ async def register(platform: Platform, request: Request) -> Response:
 async def heartbeat(platform: Platform, request: Request) -> Response:
     """`POST /registry/heartbeat`."""
     credentials = credentials_of(request)
-    beat = web.validate(wire.HeartbeatRequest, await web.read_object(request))
+    beat = web.validate(wire.HeartbeatRequest, await web.read_object(request, limit=MAX_REGISTRY_BODY))
     workspace_id = web.require_workspace_id(beat.workspace_id)
     changed = await platform.store.write(_store_beat, platform, credentials, workspace_id, beat)
     if changed is None:
@@ -105,7 +108,7 @@ async def heartbeat(platform: Platform, request: Request) -> Response:
 async def update_card(platform: Platform, request: Request) -> Response:
     """`POST /registry/update-card`."""
     credentials = credentials_of(request)
-    wanted = web.validate(wire.UpdateCardRequest, await web.read_object(request))
+    wanted = web.validate(wire.UpdateCardRequest, await web.read_object(request, limit=MAX_REGISTRY_BODY))
     workspace_id = web.require_workspace_id(wanted.workspace_id)
 
     def store(connection: sqlite3.Connection) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import math
 import socket
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _BACKLOG = 512
+_KEEPALIVE_SECONDS = 75
 _FORCED_STOP_SECONDS = 2
 
 
@@ -83,7 +85,9 @@ async def serve(settings: LocalSettings) -> AsyncGenerator[RunningPlatform]:
                     server_header=False,
                     proxy_headers=False,
                     ws="none",
-                    timeout_graceful_shutdown=_FORCED_STOP_SECONDS,
+                    # Longer than the clients of this repository keep an idle connection, so that they are the ones who close it.
+                    timeout_keep_alive=_KEEPALIVE_SECONDS,
+                    timeout_graceful_shutdown=math.ceil(settings.stop_grace) + _FORCED_STOP_SECONDS,
                 )
             )
             serving = asyncio.create_task(server.serve(sockets=[listener]), name="http server")

@@ -110,14 +110,16 @@ async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
     raise Refusal(413, "request body too large", truncated=True, max_bytes=limit, headers={"Connection": "close"})
 
 
-async def read_object(request: Request, *, error: str = "invalid request body") -> dict[str, Any]:
+async def read_object(
+    request: Request, *, error: str = "invalid request body", limit: int = MAX_BODY_BYTES
+) -> dict[str, Any]:
     """Return the request's JSON object.
 
     Raises:
         Refusal: 400 with the route's own text when it is not one.
     """
     try:
-        data = loads(await read_body(request))
+        data = loads(await read_body(request, limit))
     except ValueError:
         raise Refusal(400, error) from None
     if not isinstance(data, dict):
