@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from molecule_runtime.core import untrusted
+import httpx
+
+from molecule_runtime.core import envelope, untrusted
 from molecule_runtime.localplatform.errors import DemoError
 
 if TYPE_CHECKING:
@@ -26,13 +28,15 @@ class Script:
         sums: for the calculator, with the result.
         question: for the table, with a word of the answer.
         request: for the lead, who splits it; with a word of each part's answer.
-        verdict: what the external agent answers when the lead asks it back.
+        errand: what the human asks the lead, who must ask the external agent.
+        verdict: what the external agent answers to that.
     """
 
     sums: tuple[str, str]
     question: tuple[str, str]
     request: tuple[str, tuple[str, ...]]
-    verdict: str = "Begin with the planet, then give the ratio."
+    errand: str = "Ask scout: what should the report begin with?"
+    verdict: str = "With the answer of atlas; the ratio comes second."
 
 
 def script_for(csv: Path | None, question: str | None) -> Script:
@@ -43,25 +47,53 @@ def script_for(csv: Path | None, question: str | None) -> Script:
             sums=sums,
             question=("Which planet has the largest mass?", "Jupiter"),
             request=(
-                "Which planet has the highest mean temperature? What is 142984 / 12756? "
-                "Ask scout: which of the two should the report begin with?",
-                ("Venus", "11.2"),
+                "Which planet has the highest gravity? What is 142984 / 12756?",
+                ("Jupiter", "11.2"),
             ),
         )
     own = question or "How many rows are there?"
     return Script(
         sums=sums,
         question=(own, ""),
-        request=(f"{own} What is 142984 / 12756? Ask scout: which of the two should the report begin with?", ("11.2",)),
-        verdict="Begin with the table, then give the ratio.",
+        request=(f"{own} What is 142984 / 12756?", ("11.2",)),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Human:
+    """Plays the person at the platform's page, who needs no workspace to talk to an agent."""
+
+    platform_url: str
+    admin_token: str = field(repr=False)
+
+    async def ask(self, workspace_id: str, text: str, *, seconds: float) -> envelope.Reply:
+        """Say something to an agent and return its answer.
+
+        Raises:
+            DemoError: it did not answer.
+        """
+        headers = {"Authorization": f"Bearer {self.admin_token}"}
+        async with httpx.AsyncClient(
+            base_url=self.platform_url, headers=headers, timeout=seconds, trust_env=False
+        ) as http:
+            try:
+                response = await http.post(f"/workspaces/{workspace_id}/a2a", json=envelope.message_send(text))
+                answer = envelope.read_answer(response.json())
+            except (httpx.HTTPError, ValueError) as exc:
+                raise DemoError(f"the platform did not deliver {text!r}: {exc!r}") from None
+        if not isinstance(answer, envelope.Reply):
+            raise DemoError(f"{text!r} was answered with {answer}")
+        return answer
 
 
 class ExternalAgent:
     """Plays the agent from elsewhere: it knows its MCP tools and nothing else."""
 
-    def __init__(self, driver: Driver, narrator: Narrator, seats: Mapping[str, Seat], *, seconds: float) -> None:
+    def __init__(
+        self, driver: Driver, human: Human, narrator: Narrator, seats: Mapping[str, Seat], *, seconds: float
+    ) -> None:
         self._driver = driver
+        self._human = human
         self._narrator = narrator
         self._seats = seats
         self._seconds = seconds
@@ -76,11 +108,12 @@ class ExternalAgent:
         await self._delegate("calc", script.sums[0], expected=(script.sums[1],))
         await self._delegate("atlas", script.question[0], expected=(script.question[1],))
         await self._delegate("lead", script.request[0], expected=script.request[1])
+        await self._human.ask(self._seats["lead"].workspace_id, script.errand, seconds=self._seconds)
         activity_id = await self._pick_up(sender="lead")
         report = await self._delegate("lead", script.verdict, expected=(script.verdict,))
         await self._pop(activity_id)
         await self._tell_user(report)
-        return 8
+        return 9
 
     async def _list_peers(self) -> None:
         answer = await self._call("list_peers")

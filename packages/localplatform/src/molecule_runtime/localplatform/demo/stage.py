@@ -13,7 +13,7 @@ import anyio
 from molecule_runtime.localplatform.demo import connect
 from molecule_runtime.localplatform.demo.driver import driven_mcp
 from molecule_runtime.localplatform.demo.processes import child, tail
-from molecule_runtime.localplatform.demo.scenario import ExternalAgent, script_for
+from molecule_runtime.localplatform.demo.scenario import ExternalAgent, Human, script_for
 from molecule_runtime.localplatform.demo.team import Seat, environment, host_command, members, seat
 from molecule_runtime.localplatform.errors import DemoError
 from molecule_runtime.localplatform.server import serve
@@ -91,7 +91,8 @@ async def perform(options: DemoOptions, narrator: Narrator) -> None:
             narrator.event(
                 "mcp_ready", "scout", f"molecule-mcp serves {len(driver.tools)} tools", tools=len(driver.tools)
             )
-            agent = ExternalAgent(driver, narrator, seats, seconds=options.seconds)
+            human = Human(platform_url=platform.url, admin_token=platform.admin_token)
+            agent = ExternalAgent(driver, human, narrator, seats, seconds=options.seconds)
             steps = await _unless_a_host_ends(
                 agent.perform(script_for(options.csv, options.question)), processes, seats
             )

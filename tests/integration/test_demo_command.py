@@ -1,0 +1,161 @@
+"""`molecule-local demo` as a person or a script runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+COMMAND = [sys.executable, "-m", "molecule_runtime.localplatform", "demo"]
+SECONDS = 100
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=SECONDS, check=False, stdin=subprocess.DEVNULL
+    )
+
+
+def events(stdout: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stdout.splitlines()]
+
+
+def secrets_below(folder: Path) -> list[str]:
+    names = {".auth_token", ".platform_inbound_secret", "admin_token"}
+    return [path.read_text().strip() for path in folder.rglob("*") if path.name in names]
+
+
+def processes_that_mention(text: str) -> list[str]:
+    found: list[str] = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and int(process.name) != os.getpid():
+            try:
+                found += [
+                    process.name
+                    for part in ("cmdline", "environ")
+                    if text in (process / part).read_text(errors="replace")
+                ]
+            except OSError:
+                continue
+    return found
+
+
+def test_the_demo_runs_to_its_end_and_says_so_in_events(tmp_path: Path) -> None:
+    data = tmp_path / "demo"
+    finished = run("--once", "--json", "--data", str(data))
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    seen = events(finished.stdout)
+    assert {event["who"] for event in seen if event["event"] == "online"} == {"lead", "calc", "atlas", "scout"}
+    arrows = {(event["source"], event["target"]) for event in seen if event["event"] == "message"}
+    assert arrows >= {
+        ("scout", "calc"),
+        ("scout", "atlas"),
+        ("scout", "lead"),
+        ("lead", "calc"),
+        ("lead", "atlas"),
+        ("lead", "scout"),
+        ("you", "lead"),
+        ("scout", "you"),
+    }
+    done = next(event for event in seen if event["event"] == "done")
+    assert done["ok"] is True
+    configs = {event["client"]: event["text"] for event in seen if event["event"] == "mcp_config"}
+    assert set(configs) == {"claude-code", "codex"}
+    # The run left its secrets in the folder, so that this can be checked: none of them was printed.
+    secrets = secrets_below(data)
+    assert len(secrets) >= 5
+    for secret in secrets:
+        assert secret not in finished.stdout + finished.stderr
+        assert not [log for log in data.rglob("*.log") if secret in log.read_text()]
+    assert not processes_that_mention(str(data))
+
+
+def test_the_demo_prints_names_and_arrows_for_people() -> None:
+    finished = run("--once")
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    for piece in (
+        "scout ──▶ calc",
+        "scout ◀── calc",
+        "lead ──▶ atlas",
+        "395",
+        "Jupiter",
+        "claude mcp add molecule",
+        "[mcp_servers.molecule]",
+    ):
+        assert piece in finished.stdout
+    assert "\x1b[" not in finished.stdout
+    assert finished.stderr == ""
+
+
+def test_the_demo_stays_up_until_ctrl_c_and_then_leaves_nothing_behind(tmp_path: Path) -> None:
+    data = tmp_path / "demo"
+    with subprocess.Popen(
+        [*COMMAND, "--json", "--data", str(data)], stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                if json.loads(line)["event"] == "staying":
+                    break
+            assert process.poll() is None
+            process.send_signal(signal.SIGINT)
+            assert process.wait(SECONDS) == 0
+        finally:
+            process.kill()
+    assert not processes_that_mention(str(data))
+
+
+def test_a_table_of_the_users_own_is_answered_about(tmp_path: Path) -> None:
+    table = tmp_path / "fruit.csv"
+    table.write_text("fruit,price_eur\napple,2\npear,3\nfig,7\n")
+    finished = run("--once", "--json", "--csv", str(table), "--question", "Which fruit has the highest price?")
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    answers = [
+        event["text"] for event in events(finished.stdout) if event["event"] == "answer" and event["source"] == "atlas"
+    ]
+    assert any("fig" in answer for answer in answers)
+
+
+def test_a_step_that_fails_makes_the_demo_fail_with_the_reason(tmp_path: Path) -> None:
+    table = tmp_path / "broken.csv"
+    table.write_bytes(b"\xff\xfe\x00not a table")
+    finished = run("--once", "--json", "--csv", str(table), "--step-timeout", "30")
+    assert finished.returncode == 1
+    failed = next(event for event in events(finished.stdout) if event["event"] == "failed")
+    assert "atlas" in failed["reason"]
+    assert failed["reason"].splitlines()[0] in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["--csv", "/nowhere/table.csv"], "/nowhere/table.csv"),
+        (["--port", "70000"], "70000"),
+        (["--port", "x"], "--port"),
+        (["--step-timeout", "0"], "--step-timeout"),
+    ],
+)
+def test_wrong_arguments_are_refused_with_exit_2_and_the_value(arguments: list[str], names: str) -> None:
+    finished = run("--once", *arguments)
+    assert finished.returncode == 2
+    assert names in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        finished = run("--once", "--port", port, "--data", str(tmp_path / "demo"))
+    assert finished.returncode == 2
+    assert port in finished.stderr
+    assert "Traceback" not in finished.stderr
