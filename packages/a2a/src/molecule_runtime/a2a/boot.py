@@ -19,7 +19,7 @@ from molecule_runtime.a2a.errors import BootError
 from molecule_runtime.a2a.loading import load_adapter
 from molecule_runtime.a2a.presence_thread import PresenceThread
 from molecule_runtime.a2a.server import HostServer, HostState, bind, build_app
-from molecule_runtime.a2a.settings import resolve_workspace_url
+from molecule_runtime.a2a.settings import delivery_mode, resolve_workspace_url
 from molecule_runtime.a2a.turns import TurnExecutor
 from molecule_runtime.core.adapter import AdapterConfig, PrivilegedPluginInstallError
 from molecule_runtime.core.errors import MoleculeError
@@ -46,9 +46,6 @@ SETUP_DEADLINE = 600.0
 
 EXECUTOR_DEADLINE = 120.0
 
-DRAIN_SECONDS = 10.0
-"""How long running turns may go on after a request to stop."""
-
 _ANSWER_SECONDS = 2.0
 """For answers to leave after the last turn ended."""
 
@@ -58,10 +55,8 @@ MIN_INTERVAL, MAX_INTERVAL = 5.0, 300.0
 _MAX_REASON = 500
 
 
-async def serve(
-    settings: HostSettings, config: WorkspaceConfig, stop: StopSignal, *, drain: float = DRAIN_SECONDS
-) -> None:
-    """Run the workspace until `stop`.
+async def serve(settings: HostSettings, config: WorkspaceConfig, stop: StopSignal, drain: float) -> None:
+    """Run the workspace until `stop`, then give its running turns `drain` seconds.
 
     Raises:
         BootError: the workspace cannot be served at all.
@@ -171,6 +166,8 @@ class _Host:
             state.boot_phase = "the executor is being created"
             async with _step("create the executor", seconds=EXECUTOR_DEADLINE):
                 executor = await adapter.create_executor(adapter_config)
+            if not callable(getattr(executor, "execute", None)):
+                raise TypeError(f"create_executor returned {type(executor).__name__}, not an AgentExecutor")
             card = state.card
             state.card = replace(
                 card,
@@ -195,7 +192,7 @@ class _Host:
             state.card = replace(state.card, configuration=Configuration.NOT_CONFIGURED, configuration_error=reason)
 
     def _announce(self, state: HostState, adapter: BaseAdapter) -> None:
-        delivery: wire.DeliveryMode = self.settings.delivery_mode or self.config.a2a.delivery_mode or "push"
+        delivery = delivery_mode(self.settings, self.config)
         metadata = _runtime_metadata(adapter)
         asked = self.config.observability.heartbeat_interval_seconds
 

@@ -10,7 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from molecule_runtime.a2a.settings import load_settings
+from molecule_runtime.a2a.settings import delivery_mode, load_settings
 from molecule_runtime.a2a.stopping import StopSignal
 from molecule_runtime.core import env, logs
 from molecule_runtime.core.config import load_config
@@ -42,6 +42,9 @@ _VARIABLES = (
     env.LOG_FORMAT,
 )
 
+DRAIN_SECONDS = 10.0
+"""How long running turns may go on after a request to stop."""
+
 _EXIT_GRACE = 5.0
 """Seconds after the last deadline of a shutdown until the process ends whatever is left."""
 
@@ -54,43 +57,53 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     _, extra = _parser().parse_known_args(argv)
     stop = StopSignal()
-    stop.install()
+    guard = _Guard(stop)
+    if argv is None:
+        # Only as the whole process: a caller in Python keeps its own.
+        guard.start()
     try:
-        logs.configure()
-        logging.captureWarnings(capture=True)
-        if extra:
-            # Templates pass the container's own arguments on ("$@").
-            logger.info("ignoring %d argument(s) that are not known here", len(extra))
-        settings = load_settings()
-        config = load_config(settings.config_path)
-        if not env.LOG_LEVEL.is_set():
-            try:
-                logs.configure(default_level=config.observability.log_level)
-            except ConfigurationError as exc:
-                raise ConfigurationError(
-                    f"{settings.config_path / 'config.yaml'}: observability.log_level: {str(exc).removeprefix('LOG_LEVEL ')}"
-                ) from None
-        # The SDK and the server take most of a second to import: not for --help and not for a typing error.
-        import anyio
-
-        from molecule_runtime.a2a import boot
-
-        if argv is None:
-            threading.Thread(target=_end_in_any_case, args=(stop, boot.DRAIN_SECONDS), daemon=True).start()
-        anyio.run(boot.serve, settings, config, stop)
+        with stop.installed():
+            _run(stop, extra)
+        logger.info("stopped")
+        guard.code = OK
     except ConfigurationError as exc:
-        return _refuse(exc, BAD_CONFIGURATION)
+        guard.code = _refuse(exc, BAD_CONFIGURATION)
     except MoleculeError as exc:
-        return _refuse(exc, BOOT_FAILED)
-    except KeyboardInterrupt:
-        # Before the handlers were in place.
-        return OK
-    logger.info("stopped")
-    return OK
+        guard.code = _refuse(exc, BOOT_FAILED)
+    stop.request("the end of main()")
+    return guard.code
 
 
 main_sync = main
 """The name under which earlier versions exported it; a release without it broke every workspace (contract `workspace-host.md` 5)."""
+
+
+def _run(stop: StopSignal, extra: Sequence[str]) -> None:
+    logs.configure()
+    logging.captureWarnings(capture=True)
+    if extra:
+        # Templates pass the container's own arguments on ("$@").
+        logger.info("ignoring %d argument(s) that are not known here", len(extra))
+    settings = load_settings()
+    config = load_config(settings.config_path)
+    if delivery_mode(settings, config) == "poll":
+        raise ConfigurationError(
+            "delivery mode 'poll' (MOLECULE_DELIVERY_MODE or a2a.delivery_mode in config.yaml) is not served by this version of"
+            " molecule-runtime: messages would wait in the inbox unread; use push, or connect the agent with molecule-mcp"
+        )
+    if not env.LOG_LEVEL.is_set():
+        try:
+            logs.configure(default_level=config.observability.log_level)
+        except ConfigurationError as exc:
+            raise ConfigurationError(
+                f"{settings.config_path / 'config.yaml'}: observability.log_level: {str(exc).removeprefix('LOG_LEVEL ')}"
+            ) from None
+    # The SDK and the server take most of a second to import: not for --help and not for a typing error.
+    import anyio
+
+    from molecule_runtime.a2a import boot
+
+    anyio.run(boot.serve, settings, config, stop, DRAIN_SECONDS)
 
 
 def _refuse(exc: MoleculeError, code: int) -> int:
@@ -99,14 +112,20 @@ def _refuse(exc: MoleculeError, code: int) -> int:
     return code
 
 
-def _end_in_any_case(stop: StopSignal, drain: float) -> None:
-    """End the process when a shutdown does not: an adapter may block the event loop or leave a thread behind for ever."""
-    while not stop.requested:
-        time.sleep(0.5)
-    time.sleep(drain + _EXIT_GRACE)
-    logger.error("the shutdown did not finish in time; ending the process")
-    sys.stderr.flush()
-    os._exit(BOOT_FAILED)
+class _Guard(threading.Thread):
+    """Ends the process when a shutdown does not: an adapter may block the event loop or leave a thread behind for ever."""
+
+    def __init__(self, stop: StopSignal) -> None:
+        super().__init__(name="molecule-exit-guard", daemon=True)
+        self.code = BOOT_FAILED
+        self._stop_signal = stop
+
+    def run(self) -> None:
+        self._stop_signal.block()
+        time.sleep(DRAIN_SECONDS + _EXIT_GRACE)
+        logger.error("the shutdown did not finish in time; ending the process")
+        sys.stderr.flush()
+        os._exit(self.code)
 
 
 def _parser() -> argparse.ArgumentParser:

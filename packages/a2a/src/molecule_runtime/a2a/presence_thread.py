@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from dataclasses import dataclass, field
@@ -74,8 +75,10 @@ class PresenceThread:
 
     def beat_soon(self) -> None:
         """Ask for a beat now, from any thread."""
-        if self._presence is not None:
-            self._presence.beat_soon()
+        # A loop that closes at this very moment needs no beat any more.
+        with contextlib.suppress(RuntimeError):
+            if self._presence is not None:
+                self._presence.beat_soon()
 
     def _run(self) -> None:
         try:

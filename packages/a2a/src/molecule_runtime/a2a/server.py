@@ -9,7 +9,7 @@ import inspect
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -60,8 +60,7 @@ class HostState:
     rpc: Endpoint | None = None
     presence: PresenceThread | None = None
     stopping: bool = False
-    boot_phase: str = "starting"
-    extra: dict[str, Any] = field(default_factory=dict[str, Any])
+    boot_phase: str = "the adapter is loaded"
 
     def not_ready(self) -> str:
         """Return why this workspace cannot take a message that the platform sends, or `""`."""

@@ -17,6 +17,7 @@ from molecule_runtime.core.tokens import workspace_token
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from molecule_runtime.core.config import WorkspaceConfig
     from molecule_runtime.core.platform.wire import DeliveryMode
 
 CONTAINER_PLATFORM_URL = "http://host.docker.internal:8080"
@@ -111,6 +112,11 @@ def load_settings(
         delivery_mode=cast("Literal['push', 'poll'] | None", delivery_mode or None),
         hostname=env.HOSTNAME.get(environ),
     )
+
+
+def delivery_mode(settings: HostSettings, config: WorkspaceConfig) -> DeliveryMode:
+    """Return how the platform delivers: the environment, else `a2a.delivery_mode`, else push (contract `runtime.md` 11)."""
+    return settings.delivery_mode or config.a2a.delivery_mode or "push"
 
 
 def resolve_workspace_url(settings: HostSettings, port: int) -> str:
