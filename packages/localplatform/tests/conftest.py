@@ -1,0 +1,44 @@
+"""Fixtures: a platform on a free port, its client, and scripted agents."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from molecule_runtime.localplatform import LocalSettings, serve
+
+from .support import Clock, FakeAgent, World, fake_agent
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, clock: Clock) -> LocalSettings:
+    # The sweep is called by hand where a test needs it.
+    return LocalSettings(data=tmp_path / "data", port=0, clock=clock, sweep_interval=3600, delegation_retry_after=0.01)
+
+
+@pytest.fixture
+async def world(settings: LocalSettings, clock: Clock, anyio_backend: str) -> AsyncGenerator[World]:
+    async with serve(settings) as platform, httpx.AsyncClient(base_url=platform.url, trust_env=False) as http:
+        yield World(platform, http, clock)
+
+
+@pytest.fixture
+async def agent(anyio_backend: str) -> AsyncGenerator[FakeAgent]:
+    async with fake_agent() as running:
+        yield running
