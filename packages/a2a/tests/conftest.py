@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -53,7 +55,8 @@ def make_workspace(tmp_path: Path, platform: FakePlatform, monkeypatch: pytest.M
         name = f"adapter_{tmp_path.name.replace('-', '_')}_{count}" if source else ""
         if source:
             (root / f"{name}.py").write_text(textwrap.dedent(source))
-            monkeypatch.syspath_prepend(root)
+            monkeypatch.setattr(sys, "path", [str(root), *sys.path])
+            importlib.invalidate_caches()
         port = free_port()
         (root / "configs" / "config.yaml").write_text(f"a2a:\n  port: {port}\n{textwrap.dedent(config)}")
         return Workspace(root, port, platform.url, name)

@@ -118,7 +118,7 @@ async def test_a_host_ends_although_the_adapter_left_a_thread_behind(make_worksp
         "self.config = config",
         """import threading
             from molecule_runtime.a2a import cli
-            cli.DRAIN_SECONDS, cli._EXIT_GRACE = 0.1, 0.1
+            cli.DRAIN_SECONDS, cli._EXIT_GRACE = 0.0, 3.0
             threading.Thread(target=threading.Event().wait).start()""",
     )
     workspace = make_workspace(source)

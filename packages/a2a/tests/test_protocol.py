@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import anyio
@@ -16,7 +17,7 @@ from a2a.types import Role, SendMessageRequest, TaskState
 
 from molecule_runtime.core import envelope
 
-from .support import DEADLINE, ECHO, FakePlatform, Workspace, ask, ready, serving, text_of
+from .support import DEADLINE, ECHO, FakePlatform, Workspace, ask, eventually, ready, serving, text_of
 
 pytestmark = pytest.mark.anyio
 
@@ -82,6 +83,18 @@ async def test_the_official_client_follows_a_task(make_workspace: Make) -> None:
         assert "".join(part.text for part in task.artifacts[0].parts) == "part of the answer"
         streamed = await send_1_0(workspace, "hello", streaming=True)
         assert len(streamed) > 2
+
+
+@pytest.mark.parametrize("source", [ECHO, TASK_MODE])
+async def test_a_message_leaves_nothing_running_behind(make_workspace: Make, source: str) -> None:
+    workspace = make_workspace(source)
+    async with serving(workspace):
+        await ready(workspace)
+        await ask(workspace, "first")
+        before = len(asyncio.all_tasks())
+        for _ in range(20):
+            await ask(workspace, "again")
+        await eventually(lambda: len(asyncio.all_tasks()) <= before + 2, "the tasks of the turns end")
 
 
 @pytest.mark.parametrize("path", ["/", "/a2a"])
@@ -201,7 +214,7 @@ async def test_a_request_that_is_too_large_not_json_or_not_declared_as_json_is_r
     workspace = make_workspace()
     kind = {"content-type": "application/json"}
 
-    async def endless() -> Any:
+    async def endless() -> AsyncGenerator[bytes, None]:
         for _ in range(20):
             yield b" " * 100_000
 
@@ -216,7 +229,14 @@ async def test_a_request_that_is_too_large_not_json_or_not_declared_as_json_is_r
             for body in (b"{", b"\xff", b"[" * 100_000):
                 broken = await client.post(workspace.url, content=body, headers=kind)
                 assert broken.json()["error"]["code"] == -32700
-            for odd in ([], 1, None, "x", {"jsonrpc": "2.0", "id": 1, "method": "message/send", "params": 3}):
+            odd_bodies: tuple[Any, ...] = (
+                [],
+                1,
+                None,
+                "x",
+                {"jsonrpc": "2.0", "id": 1, "method": "message/send", "params": 3},
+            )
+            for odd in odd_bodies:
                 answer = await client.post(workspace.url, json=odd)
                 assert "error" in answer.json(), odd
             unknown = await client.post(workspace.url, json={"jsonrpc": "2.0", "id": 1, "method": "message/unsend"})

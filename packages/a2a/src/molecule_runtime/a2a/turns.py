@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _DESCRIPTION_CHARS = 100
+_CANCEL_SECONDS = 1.0
+_PRODUCER = "producer:"
 _STOPPING = "Agent error: the workspace is stopping; send the message again"
 
 
@@ -42,16 +44,18 @@ class TurnExecutor(AgentExecutor):
         self.inner = inner
         self._vitals = vitals
         self._on_change = on_change
-        self._running: set[asyncio.Task[Any]] = set()
+        self._running: dict[int, asyncio.Task[Any] | None] = {}
+        self._idle = anyio.Event()
         self._stopping = False
 
     async def execute(self, context: RequestContext, event_queue: EventQueue) -> None:
         """Run one turn; whatever the adapter does, the sender gets exactly one end of it."""
         current = asyncio.current_task()
-        if current is not None:
-            self._running.add(current)
         watched = _Watched(event_queue)
         handle = self._vitals.task_started(_description(context))
+        if not self._running:
+            self._idle = anyio.Event()
+        self._running[handle] = current
         self._on_change()
         error = ""
         try:
@@ -77,8 +81,13 @@ class TurnExecutor(AgentExecutor):
         finally:
             self._vitals.task_finished(handle, error=redact_text(error or watched.failure))
             self._on_change()
-            if current is not None:
-                self._running.discard(current)
+            del self._running[handle]
+            if not self._running:
+                self._idle.set()
+        if watched.replied and current is not None and current.get_name().startswith(_PRODUCER):
+            # SDK 1.0.3 runs the turn in a task that then waits for ever for another message to the same task, and a Message
+            # has none: without this each message would leave its queues and tasks behind. Later versions end it themselves.
+            current.cancel()
 
     async def cancel(self, context: RequestContext, event_queue: EventQueue) -> None:
         """Pass the request to the adapter; the SDK cancels the turn itself."""
@@ -90,15 +99,15 @@ class TurnExecutor(AgentExecutor):
             return
         logger.info("waiting up to %.0f s for %d running turn(s)", deadline, len(self._running))
         with anyio.move_on_after(deadline):
-            while self._running:
-                await asyncio.wait(set(self._running), return_when=asyncio.FIRST_COMPLETED)
+            await self._idle.wait()
             return
         logger.warning("cancelling %d turn(s) that did not finish in time", len(self._running))
         self._stopping = True
-        left = set(self._running)
-        for task in left:
-            task.cancel()
-        await asyncio.wait(left, timeout=1.0)
+        for task in self._running.values():
+            if task is not None:
+                task.cancel()
+        with anyio.move_on_after(_CANCEL_SECONDS):
+            await self._idle.wait()
 
 
 class _Watched(EventQueue):
@@ -108,7 +117,7 @@ class _Watched(EventQueue):
         self._queue = queue
         self.events = 0
         self.failure = ""
-        self._message = False
+        self.replied = False
         self._ended = False
         self._task: Task | None = None
 
@@ -117,7 +126,7 @@ class _Watched(EventQueue):
         self.events += 1
         match event:
             case Message():
-                self._message = True
+                self.replied = True
             case Task():
                 self._task = event
                 self._note(event.status.state, event.status.message)
@@ -130,7 +139,7 @@ class _Watched(EventQueue):
 
     async def fail(self, context: RequestContext, text: str) -> None:
         """End the turn as failed, unless it has ended already: nothing may follow a Message or a final state."""
-        if self._message or self._ended:
+        if self.replied or self._ended:
             return
         if context.current_task is None:
             context.current_task = self._task
