@@ -90,6 +90,8 @@ def main(argv: list[str] | None = None) -> int:
     except McpError as exc:
         _refuse(str(exc))
         return EXIT_FAILED
+    except KeyboardInterrupt:  # before the session was up
+        return EXIT_OK
     return EXIT_OK
 
 

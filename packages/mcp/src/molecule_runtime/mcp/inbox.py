@@ -9,15 +9,23 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from molecule_runtime.core.errors import GoneError, PlatformError, RateLimitedError, UnavailableError
+from molecule_runtime.core.errors import (
+    GoneError,
+    PlatformError,
+    RateLimitedError,
+    UnavailableError,
+    UnexpectedResponseError,
+)
 from molecule_runtime.core.identity import origin_of
 from molecule_runtime.mcp.rows import message_of
 from molecule_runtime.mcp.store import MAX_WAITING, InboxStore, Mailbox
+from molecule_runtime.tools.peers import chronological
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from molecule_runtime.core.platform.client import PlatformClient
+    from molecule_runtime.core.platform.wire import ActivityRow
     from molecule_runtime.core.targets import WorkspaceTarget
     from molecule_runtime.tools import InboxMessage
 
@@ -63,11 +71,13 @@ class PolledInbox:
         mailboxes = self._chosen(workspace_id)
         deadline = time.monotonic() + timeout
         self._waiters += 1
+        # Every poller that pauses waits for this one event.
         self._asked.set()
+        self._asked = anyio.Event()
         try:
             while True:
                 changed = self._changed
-                message = await anyio.to_thread.run_sync(self._store.lease, mailboxes)
+                message = await self._lease(mailboxes)
                 remaining = deadline - time.monotonic()
                 if message is not None or remaining <= 0:
                     return message
@@ -78,6 +88,19 @@ class PolledInbox:
                     await changed.wait()
         finally:
             self._waiters -= 1
+
+    async def _lease(self, mailboxes: list[Mailbox]) -> InboxMessage | None:
+        message = await anyio.to_thread.run_sync(self._store.lease, mailboxes)
+        if message is not None:
+            try:
+                await anyio.lowlevel.checkpoint_if_cancelled()
+            except anyio.get_cancelled_exc_class():
+                # The one who waited has gone: the next one gets it at once, not when the lease ends.
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(self._store.release, mailboxes, message.activity_id)
+                self.arrived()
+                raise
+        return message
 
     async def peek(self, limit: int, *, workspace_id: str | None = None) -> Sequence[InboxMessage]:
         """Return waiting messages, oldest first."""
@@ -95,14 +118,14 @@ class PolledInbox:
 
     async def pause(self) -> None:
         """Sleep until the next poll is due: soon while somebody waits or talks, later when nothing happens, never in lock-step."""
-        self._asked = anyio.Event()
+        asked = self._asked
         eager = self._waiters > 0 or time.monotonic() < self._busy_until
         seconds = (BUSY_INTERVAL if eager else IDLE_INTERVAL) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
         with anyio.move_on_after(seconds):
             if eager:
                 await anyio.sleep(seconds)
             # Somebody who begins to wait makes the next poll due at once.
-            await self._asked.wait()
+            await asked.wait()
 
     def _chosen(self, workspace_id: str | None) -> list[Mailbox]:
         if workspace_id is None:
@@ -119,6 +142,8 @@ class InboxPoller:
         self._inbox = inbox
         self._mailbox = mailbox_of(client.target)
         self._tag_arrival = tag_arrival
+        self._page = PAGE
+        self._full = False
 
     async def run(self) -> None:
         """Poll until cancelled; a failing platform is asked less and less often, and as it says in Retry-After."""
@@ -146,30 +171,29 @@ class InboxPoller:
             PlatformError: the page could not be read; the cursor has not moved.
         """
         if await anyio.to_thread.run_sync(self._store.waiting, self._mailbox) >= MAX_WAITING:
-            logger.warning(
-                "the inbox of workspace %s holds %d messages; polling goes on when some are popped",
-                self._client.workspace_id,
-                MAX_WAITING,
-            )
+            if not self._full:
+                logger.warning(
+                    "the inbox of workspace %s holds %d messages; polling goes on when some are popped",
+                    self._client.workspace_id,
+                    MAX_WAITING,
+                )
+            self._full = True
             return False
+        self._full = False
         cursor = await anyio.to_thread.run_sync(self._store.cursor, self._mailbox)
         try:
-            rows = await self._client.activity(
-                type="a2a_receive",
-                since_id=cursor,
-                since_secs=None if cursor else BACKLOG_SECONDS,
-                include_peer_info=True,
-                limit=PAGE,
-            )
+            rows = await self._after(cursor) if cursor else await self._backlog()
         except GoneError:
             if cursor is None:
                 raise
             await anyio.to_thread.run_sync(self._store.forget_cursor, self._mailbox)
             return True
+        except UnexpectedResponseError:
+            # Perhaps a page too large to read (the client stops at 10 MiB): the same rows come in smaller pages.
+            self._page = max(1, self._page // 4)
+            raise
         if not rows:
             return False
-        # Ascending with a cursor, newest first without, and an April server ignores the cursor: the rows' own order decides.
-        rows.sort(key=lambda row: (row.created_at, row.seq or 0))
         messages = [
             message
             for row in rows
@@ -179,4 +203,35 @@ class InboxPoller:
         added = await anyio.to_thread.run_sync(lambda: self._store.add(self._mailbox, messages, cursor=newest))
         if added:
             self._inbox.arrived()
-        return len(rows) >= PAGE and newest != cursor
+        more = cursor is not None and len(rows) >= self._page and newest != cursor
+        self._page = min(self._page * 2, PAGE)
+        return more
+
+    async def _after(self, cursor: str) -> list[ActivityRow]:
+        # An April server ignores the cursor and answers newest first.
+        return chronological(await self._rows(since_id=cursor))
+
+    async def _backlog(self) -> list[ActivityRow]:
+        """Read the recent rows, newest page first and then further back: only all of them together have a cursor behind them."""
+        found: dict[str, ActivityRow] = {}
+        before: str | None = None
+        while True:
+            page = chronological(await self._rows(since_secs=BACKLOG_SECONDS, before_ts=before))
+            known = len(found)
+            found.update({row.id: row for row in page})
+            # A page that brings nothing new: the server does not know before_ts.
+            if len(page) < self._page or len(found) == known or len(found) >= MAX_WAITING:
+                return chronological(list(found.values()))
+            before = page[0].created_at
+
+    async def _rows(
+        self, *, since_id: str | None = None, since_secs: int | None = None, before_ts: str | None = None
+    ) -> list[ActivityRow]:
+        return await self._client.activity(
+            type="a2a_receive",
+            since_id=since_id,
+            since_secs=since_secs,
+            before_ts=before_ts,
+            include_peer_info=True,
+            limit=self._page,
+        )

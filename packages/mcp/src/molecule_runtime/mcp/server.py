@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
 from mcp import types
 from mcp.server import Server
-from mcp.server.stdio import stdio_server
 
 from molecule_runtime.core import env, registry
 from molecule_runtime.core.config import FILE_NAME, load_config
@@ -26,6 +24,7 @@ from molecule_runtime.mcp.instructions import instructions
 from molecule_runtime.mcp.settings import DEFAULT_CONFIG
 from molecule_runtime.mcp.store import InboxStore
 from molecule_runtime.mcp.supervisor import Supervisor
+from molecule_runtime.mcp.transport import session_streams
 from molecule_runtime.tools import Permissions, RuntimeIdentity, ToolContext, dispatch
 
 if TYPE_CHECKING:
@@ -118,13 +117,21 @@ async def open_context(
 
 
 async def serve_stdio(settings: McpSettings, environ: Mapping[str, str] | None = None) -> None:
-    """Serve one MCP session over stdin and stdout, and every target beside it, until stdin ends or a signal comes."""
+    """Serve one MCP session over stdin and stdout, and every target beside it, until stdin ends or a signal comes.
+
+    Returns only when stdin ended. On SIGTERM, on SIGINT and when nobody reads stdout any more the process ends here.
+    """
     async with open_context(settings, environ) as (context, supervisor), anyio.create_task_group() as background:
         background.start_soon(supervisor.run)
         background.start_soon(_stop_on_signal, background)
         server = create_server(settings, context)
-        async with stdio_server() as (read_stream, write_stream):
-            await server.run(read_stream, write_stream, server.create_initialization_options())
+        async with session_streams() as (incoming, answers):
+            try:
+                await server.run(incoming, answers, server.create_initialization_options())
+            except anyio.get_cancelled_exc_class():
+                # By a signal, or by the transport when stdout is closed. The SDK reads stdin in a thread that no cancellation
+                # reaches: to close in order would mean to wait for the client's next line.
+                _leave()
         background.cancel_scope.cancel()
 
 
@@ -148,13 +155,17 @@ async def _stop_on_signal(background: anyio.abc.TaskGroup) -> None:
         async for number in signals:
             logger.info("stopping on %s", signal.Signals(number).name)
             break
-    background.cancel_scope.cancel()
-    # The SDK reads stdin in a thread that no cancellation reaches: closing would wait for the client's next line.
-    with anyio.move_on_after(_SHUTDOWN_SECONDS, shield=True):
-        await anyio.lowlevel.checkpoint()
-        logging.shutdown()
-        sys.stdout.flush()
-        os._exit(0)
+        background.cancel_scope.cancel()
+        # The session leaves first; this is for one that cannot.
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(_SHUTDOWN_SECONDS)
+        _leave()
+
+
+def _leave() -> NoReturn:
+    """End the process at once; the inbox is on disk at every moment."""
+    logging.shutdown()
+    os._exit(0)
 
 
 def _tool(spec: ToolSpec) -> types.Tool:

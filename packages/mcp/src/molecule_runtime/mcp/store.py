@@ -11,7 +11,7 @@ import os
 import sqlite3
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -70,18 +70,21 @@ class InboxStore:
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # SQLite would create it with the umask; its WAL and shared-memory files take over this file's mode.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._migrate()
-        except (OSError, sqlite3.Error) as exc:
-            raise StateError(
-                f"the inbox file {path} cannot be used: {exc}; set CONFIGS_DIR to a folder that can be written"
-            ) from exc
+        self._path = path
+        with ExitStack() as opening:
+            try:
+                _make_private(path)
+                self._db = opening.enter_context(
+                    closing(sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False))
+                )
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("PRAGMA synchronous=FULL")
+                self._migrate()
+            except (OSError, sqlite3.Error) as exc:
+                raise StateError(
+                    f"the inbox file {path} cannot be used: {exc}; set CONFIGS_DIR to a folder that can be written"
+                ) from exc
+            opening.pop_all()
 
     def add(self, mailbox: Mailbox, messages: Sequence[InboxMessage], *, cursor: str) -> int:
         """Write a page and the cursor behind it, all or nothing; returns how many messages were new."""
@@ -94,7 +97,7 @@ class InboxStore:
                         mailbox.origin,
                         mailbox.workspace_id,
                         message.activity_id,
-                        json.dumps(message.to_json(), ensure_ascii=False),
+                        json.dumps(message.to_json()),
                     ),
                 ).rowcount
             db.execute(
@@ -106,8 +109,8 @@ class InboxStore:
 
     def cursor(self, mailbox: Mailbox) -> str | None:
         """Return the id of the last row that was written, or None before the first."""
-        with self._lock:
-            row = self._db.execute(
+        with self._reading() as db:
+            row = db.execute(
                 "SELECT since_id FROM cursors WHERE origin = ? AND workspace_id = ?",
                 (mailbox.origin, mailbox.workspace_id),
             ).fetchone()
@@ -122,8 +125,8 @@ class InboxStore:
 
     def waiting(self, mailbox: Mailbox) -> int:
         """Count the messages that were not popped."""
-        with self._lock:
-            row = self._db.execute(
+        with self._reading() as db:
+            row = db.execute(
                 "SELECT count(*) FROM messages WHERE origin = ? AND workspace_id = ? AND popped_at IS NULL",
                 (mailbox.origin, mailbox.workspace_id),
             ).fetchone()
@@ -132,8 +135,8 @@ class InboxStore:
     def peek(self, mailboxes: Sequence[Mailbox], limit: int) -> list[InboxMessage]:
         """Return waiting messages of the mailboxes, oldest first."""
         where, values = _any_of(mailboxes)
-        with self._lock:
-            rows = self._db.execute(
+        with self._reading() as db:
+            rows = db.execute(
                 f"SELECT body FROM messages WHERE popped_at IS NULL AND ({where}) ORDER BY position LIMIT ?",  # noqa: S608 - placeholders
                 (*values, limit),
             ).fetchall()
@@ -160,8 +163,8 @@ class InboxStore:
     def next_lease_end(self, mailboxes: Sequence[Mailbox]) -> float | None:
         """Return when (Unix seconds) the first leased message becomes free again, or None when none is leased."""
         where, values = _any_of(mailboxes)
-        with self._lock:
-            row = self._db.execute(
+        with self._reading() as db:
+            row = db.execute(
                 f"SELECT min(leased_until) FROM messages WHERE popped_at IS NULL AND ({where})",  # noqa: S608
                 values,
             ).fetchone()
@@ -177,15 +180,30 @@ class InboxStore:
                 if owner == os.getpid() or not _is_alive(int(owner)):
                     db.execute("UPDATE messages SET leased_until = 0 WHERE leased_by = ?", (owner,))
 
-    def pop(self, mailboxes: Sequence[Mailbox], activity_id: str) -> bool:
-        """Remove a message that was dealt with; False when it is not waiting."""
+    def release(self, mailboxes: Sequence[Mailbox], activity_id: str) -> None:
+        """Take back a lease: the message did not reach the one who waited for it."""
         where, values = _any_of(mailboxes)
         with self._transaction() as db:
-            changed = db.execute(
-                f"UPDATE messages SET popped_at = ?, body = '{{}}' WHERE activity_id = ? AND popped_at IS NULL AND ({where})",  # noqa: S608
-                (time.time(), activity_id, *values),
-            ).rowcount
-        return changed > 0
+            db.execute(
+                f"UPDATE messages SET leased_until = 0 WHERE activity_id = ? AND leased_by = ? AND ({where})",  # noqa: S608
+                (activity_id, os.getpid(), *values),
+            )
+
+    def pop(self, mailboxes: Sequence[Mailbox], activity_id: str) -> bool:
+        """Remove a message that was dealt with; False when it is not waiting.
+
+        Two tenants may use one id: then one message goes, the one that was handed out last, and the other is delivered later.
+        """
+        where, values = _any_of(mailboxes)
+        with self._transaction() as db:
+            row = db.execute(
+                f"SELECT position FROM messages WHERE activity_id = ? AND popped_at IS NULL AND ({where})"  # noqa: S608
+                " ORDER BY leased_until DESC, position LIMIT 1",
+                (activity_id, *values),
+            ).fetchone()
+            if row is not None:
+                db.execute("UPDATE messages SET popped_at = ?, body = '{}' WHERE position = ?", (time.time(), row[0]))
+        return row is not None
 
     def close(self) -> None:
         """Close the file."""
@@ -204,16 +222,41 @@ class InboxStore:
             db.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
 
     @contextmanager
-    def _transaction(self) -> Generator[sqlite3.Connection]:
+    def _reading(self) -> Generator[sqlite3.Connection]:
         with self._lock:
-            # IMMEDIATE: another process that also serves these workspaces waits here, not in the middle.
-            self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
-            except BaseException:
-                self._db.execute("ROLLBACK")
+            except sqlite3.Error as exc:
+                raise self._failure(exc) from exc
+
+    @contextmanager
+    def _transaction(self) -> Generator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                # IMMEDIATE: another process that also serves these workspaces waits here, not in the middle.
+                self._db.execute("BEGIN IMMEDIATE")
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException as exc:
+                # A failed COMMIT (a full disk) may leave the transaction open, and every later one would fail on it.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                if isinstance(exc, sqlite3.Error):
+                    raise self._failure(exc) from exc
                 raise
-            self._db.execute("COMMIT")
+
+    def _failure(self, exc: sqlite3.Error) -> StateError:
+        return StateError(f"the inbox file {self._path} cannot be used: {exc}")
+
+
+def _make_private(path: Path) -> None:
+    """Create the file 0600, or make it so. SQLite would use the umask; its WAL and shared-memory files take over this file's mode."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
 
 
 def _any_of(mailboxes: Sequence[Mailbox]) -> tuple[str, tuple[str, ...]]:

@@ -29,6 +29,9 @@ MAX_SUMMARY_CHARS = 256
 MAX_ERROR_CHARS = 4096
 """Contract `runtime.md` 7.5."""
 
+MAX_PREVIEW_BYTES = 1024
+"""The platform cuts a preview at 300 (contract `platform-api.md` 6.2)."""
+
 _ADVICE = "Try another peer, do it yourself, or tell the user that it could not be done."
 
 
@@ -176,5 +179,6 @@ def _delegation_json(row: wire.Delegation) -> dict[str, Any]:
     )
     # A queued row's preview is the platform's own acknowledgement, never an answer (contract `platform-api.md` 6.2).
     if row.response_preview and row.status == "completed":
-        data["response_preview"] = untrusted.wrap(row.response_preview, source="peer", workspace_id=row.target_id)
+        preview = bounded(row.response_preview, MAX_PREVIEW_BYTES)
+        data["response_preview"] = untrusted.wrap(preview, source="peer", workspace_id=row.target_id)
     return data

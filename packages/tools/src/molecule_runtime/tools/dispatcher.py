@@ -15,7 +15,7 @@ from molecule_runtime.core.errors import MoleculeError
 from molecule_runtime.core.redaction import redact_text
 from molecule_runtime.tools import delegation, inbox, messaging, peers
 from molecule_runtime.tools.context import Call, Progress, ToolContext
-from molecule_runtime.tools.result import ToolResult, bounded, failed
+from molecule_runtime.tools.result import ToolResult, bounded, failed, fitted
 
 if TYPE_CHECKING:
     from molecule_runtime.core.registry import ToolSpec
@@ -56,11 +56,17 @@ async def dispatch(
     name: str, arguments: Mapping[str, Any] | None, context: ToolContext, *, progress: Progress | None = None
 ) -> ToolResult:
     """Run one tool. Never raises for a failure of the tool: that is a result with `is_error`. Cancellation passes through."""
+    return fitted(await _dispatch(name, arguments, context, progress or _no_progress))
+
+
+async def _dispatch(
+    name: str, arguments: Mapping[str, Any] | None, context: ToolContext, progress: Progress
+) -> ToolResult:
     try:
         spec = registry.by_name(name)
     except KeyError:
         close = difflib.get_close_matches(name, registry.tool_names(), n=1)
-        return failed(f"Unknown tool: {name}{f'. Did you mean {close[0]}?' if close else ''}")
+        return failed(f"Unknown tool: {bounded(name, 80)}{f'. Did you mean {close[0]}?' if close else ''}")
     try:
         validated = spec.arguments.model_validate(dict(arguments or {}))
     except ValidationError as exc:
@@ -70,21 +76,18 @@ async def dispatch(
     implementation = _IMPLEMENTATIONS.get(name)
     if implementation is None:
         return failed(f"{name} is not available in this build of molecule-runtime-tools")
-    call: Call[Any] = Call(arguments=validated, context=context, progress=progress or _no_progress)
+    call: Call[Any] = Call(arguments=validated, context=context, progress=progress)
     deadline = _deadline(name, validated, context)
     try:
         with anyio.fail_after(deadline):
-            result = await implementation(call)
+            return await implementation(call)
     except TimeoutError:
         return failed(f"{name} did not finish within {deadline:.0f} s; what it began may still be going on")
     except MoleculeError as exc:
         return failed(redact_text(str(exc)))
-    return ToolResult(text=_within_bounds(result), structured=result.structured, is_error=result.is_error)
-
-
-def _within_bounds(result: ToolResult) -> str:
-    # JSON must stay whole, and its makers bound it; text is cut where it stands.
-    return result.text if result.text.startswith(("{", "[")) else bounded(result.text, 28 * 1024)
+    except Exception as exc:  # the top of a call: a defect in one tool must cost that call only
+        logger.exception("%s failed", name)
+        return failed(f"{name} failed by a defect of molecule-runtime ({type(exc).__name__}); its log has the details")
 
 
 def _deadline(name: str, arguments: Any, context: ToolContext) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from molecule_runtime.tools.errors import ToolRefusedError
-from molecule_runtime.tools.result import ToolResult, as_json_list
+from molecule_runtime.tools.result import ToolResult, as_json_list, bounded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,14 +81,14 @@ async def wait_for_message(call: Call[WaitForMessage]) -> ToolResult:
     """Wait for the next message. It stays in the inbox until `inbox_pop`."""
     timeout = call.arguments.timeout_secs
     message = await _inbox(call).wait(timeout, workspace_id=_only_for(call))
-    data: dict[str, Any] = {"timeout": True, "timeout_secs": timeout} if message is None else message.to_json()
+    data: dict[str, Any] = {"timeout": True, "timeout_secs": timeout} if message is None else _shown(message)
     return ToolResult(text=json.dumps(data, ensure_ascii=False), structured=data)
 
 
 async def inbox_peek(call: Call[InboxPeek]) -> ToolResult:
     """List waiting messages."""
     messages = await _inbox(call).peek(call.arguments.limit, workspace_id=_only_for(call))
-    return as_json_list("messages", [message.to_json() for message in messages])
+    return as_json_list("messages", [_shown(message) for message in messages])
 
 
 async def inbox_pop(call: Call[InboxPop]) -> ToolResult:
@@ -97,6 +97,10 @@ async def inbox_pop(call: Call[InboxPop]) -> ToolResult:
     removed = await _inbox(call).pop(activity_id, workspace_id=_only_for(call))
     data = {"removed": removed, "activity_id": activity_id}
     return ToolResult(text=json.dumps(data), structured=data)
+
+
+def _shown(message: InboxMessage) -> dict[str, Any]:
+    return {**message.to_json(), "text": bounded(message.text)}
 
 
 def _inbox(call: Call[Any]) -> Inbox:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -16,6 +17,8 @@ from molecule_runtime.tools.errors import ToolRefusedError
 from molecule_runtime.tools.result import ToolResult, as_json, as_json_list, bounded
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from molecule_runtime.core.platform import wire
     from molecule_runtime.core.platform.client import PlatformClient
     from molecule_runtime.core.registry.arguments import (
@@ -95,8 +98,24 @@ async def chat_history(call: Call[ChatHistory]) -> ToolResult:
     client = call.client
     peer_id = peer_id_of(call.arguments.peer_id, "peer_id")
     rows = await client.activity(peer_id=peer_id, limit=call.arguments.limit, before_ts=call.arguments.before_ts)
-    rows.sort(key=lambda row: (row.created_at, row.seq or 0))
-    return as_json_list("messages", [_history_row(row, client.workspace_id) for row in rows], keep="last")
+    messages = [_history_row(row, client.workspace_id) for row in chronological(rows)]
+    return as_json_list("messages", messages, keep="last")
+
+
+def chronological(rows: Sequence[wire.ActivityRow]) -> list[wire.ActivityRow]:
+    """Return activity rows oldest first, by the platform's own count where every row has one."""
+    if all(row.seq is not None for row in rows):
+        return sorted(rows, key=lambda row: row.seq or 0)
+    return sorted(rows, key=lambda row: (_moment(row.created_at), row.created_at))
+
+
+def _moment(text: str) -> datetime:
+    # Not compared as text: a Go server writes no trailing zeros, so 09:00:00.1Z would come after 09:00:00.12Z.
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _peer_row(peer: wire.Peer) -> dict[str, Any]:

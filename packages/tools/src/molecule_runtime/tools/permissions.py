@@ -53,4 +53,5 @@ class Permissions:
         )
 
     def _actions_of(self, role: str) -> frozenset[str]:
-        return self.custom.get(role) or ROLE_PERMISSIONS.get(role, frozenset())
+        # A custom role that allows nothing is a decision, not a gap for the built-in one to fill.
+        return self.custom[role] if role in self.custom else ROLE_PERMISSIONS.get(role, frozenset())

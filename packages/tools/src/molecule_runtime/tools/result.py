@@ -1,17 +1,25 @@
-"""What a tool call answers."""
+"""What a tool call answers, and how long an answer may be."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-MAX_TEXT_BYTES = 24 * 1024
-"""UTF-8 bytes of one answer. A client may read lines of at most 64 KiB (contract `consumers.md` 4.1), the text stands in an answer
-twice (content and structured content), and JSON escapes make it longer."""
+MAX_TEXT_BYTES: Final = 24 * 1024
+"""Bytes of one text, as it stands inside a JSON string: a newline or a quote counts twice, a control character six times."""
+
+MAX_ANSWER_BYTES: Final = 56 * 1024
+"""Bytes of a whole answer on the wire. A client may read lines of at most 64 KiB (contract `consumers.md` 4.1); the text stands in an
+answer twice, in the content and in the structured content."""
+
+_SHRINK_TO: Final = (16 * 1024, 8 * 1024, 4 * 1024, 1024, 256)
+_MAX_DEPTH: Final = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,21 +52,89 @@ def as_json_list(key: str, items: Sequence[Mapping[str, Any]], *, keep: str = "f
 
     Rows that do not fit into `MAX_TEXT_BYTES` are left out, the last ones or (`keep="last"`) the first ones; `omitted` counts them.
     """
+    sizes = [_json_bytes(dict(item)) + 2 for item in items]
     rows = list(items)
-    omitted = 0
-    while len(rows) > 1 and len(json.dumps(rows, ensure_ascii=False).encode()) > MAX_TEXT_BYTES:
-        rows.pop(0 if keep == "last" else -1)
-        omitted += 1
+    total = sum(sizes)
+    while len(rows) > 1 and total > MAX_TEXT_BYTES:
+        index = 0 if keep == "last" else -1
+        rows.pop(index)
+        total -= sizes.pop(index)
     structured: dict[str, Any] = {key: rows}
-    if omitted:
-        structured["omitted"] = omitted
+    if len(rows) < len(items):
+        structured["omitted"] = len(items) - len(rows)
     return ToolResult(text=json.dumps(rows, ensure_ascii=False), structured=structured)
 
 
 def bounded(text: str, max_bytes: int = MAX_TEXT_BYTES) -> str:
-    """Cut a text to `max_bytes` of UTF-8, with a last line that says how much is missing."""
-    encoded = text.encode()
-    if len(encoded) <= max_bytes:
+    """Cut a text to `max_bytes` (see `MAX_TEXT_BYTES`), with a last line that says how much is missing."""
+    if len(text) <= max_bytes and _json_bytes(text) - 2 <= max_bytes:
         return text
-    kept = encoded[:max_bytes].decode(errors="ignore")
-    return f"{kept}\n[cut: {len(text) - len(kept)} more characters]"
+    low, high = 0, min(len(text), max_bytes)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if _json_bytes(text[:middle]) - 2 <= max_bytes:
+            low = middle
+        else:
+            high = middle - 1
+    return f"{text[:low]}\n[cut: {len(text) - low} more characters]"
+
+
+def fitted(result: ToolResult) -> ToolResult:
+    """Return an answer that every client can read: whole Unicode characters, and at most `MAX_ANSWER_BYTES`.
+
+    A result that is too long as it stands has its longest strings and lists cut, each with a mark; JSON stays JSON.
+    """
+    text, structured = _readable(result.text), cast("dict[str, Any]", _shrunk(result.structured, None))
+    if _json_bytes(text) + _json_bytes(structured) > MAX_ANSWER_BYTES:
+        document = _document(text)
+        for limit in _SHRINK_TO:
+            structured = cast("dict[str, Any]", _shrunk(structured, limit))
+            if document is None:
+                # What is in it once more is in the structured form, which gives way first.
+                text = bounded(text, max(limit, MAX_TEXT_BYTES + 1024))
+            else:
+                document = _shrunk(document, limit)
+                text = json.dumps(document, ensure_ascii=False)
+            if _json_bytes(text) + _json_bytes(structured) <= MAX_ANSWER_BYTES:
+                break
+        else:
+            structured = {"error": "the answer is too long to be shown"}
+            text = text if _json_bytes(text) <= MAX_ANSWER_BYTES // 2 else json.dumps(structured)
+    return dataclasses.replace(result, text=text, structured=structured)
+
+
+def _document(text: str) -> object:
+    """Read a text that is a JSON object or array; None for any other."""
+    if not text.startswith(("{", "[")):
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _shrunk(value: object, limit: int | None, depth: int = 0) -> object:
+    """Copy JSON with readable strings; with a limit, strings of at most so many bytes and a 64th as many items in a list."""
+    if isinstance(value, str):
+        value = _readable(value)
+        return value if limit is None else bounded(value, limit)
+    if depth >= _MAX_DEPTH:
+        return "[cut: nested too deeply]" if isinstance(value, (Mapping, list, tuple)) else value
+    if isinstance(value, Mapping):
+        fields = cast("Mapping[object, object]", value)
+        return {_readable(str(key)): _shrunk(item, limit, depth + 1) for key, item in fields.items()}
+    if isinstance(value, (list, tuple)):
+        items = cast("Sequence[object]", value)
+        kept = items if limit is None else items[: max(4, limit // 64)]
+        shrunk = [_shrunk(item, limit, depth + 1) for item in kept]
+        return shrunk if len(kept) == len(items) else [*shrunk, f"[cut: {len(items) - len(kept)} more]"]
+    return value
+
+
+def _readable(text: str) -> str:
+    r"""Replace halves of surrogate pairs, which JSON can carry (`\ud800`) and UTF-8 cannot: one would end the session."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _json_bytes(value: object) -> int:
+    return len(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
