@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
-import httpx
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
+
+    import httpx
 
     from molecule_runtime.localplatform import Frame, RunningPlatform
     from molecule_runtime.localplatform.events import Subscription
@@ -57,7 +58,9 @@ class FakeAgent:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             method, path, _ = head[0].split(" ")
-            headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
+            headers = {
+                name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)
+            }
             body = json.loads(await reader.readexactly(int(headers["content-length"])))
             request = Received(method, path, headers, body)
             self.received.append(request)
@@ -126,7 +129,9 @@ class World:
         return {"Authorization": f"Bearer {self.platform.admin_token}"}
 
     async def create(self, name: str = "alice", **fields: Any) -> Member:
-        answer = await self.http.post("/workspaces", json={"name": name, "external": True, **fields}, headers=self.admin)
+        answer = await self.http.post(
+            "/workspaces", json={"name": name, "external": True, **fields}, headers=self.admin
+        )
         assert answer.status_code == 201, answer.text
         made = answer.json()
         return Member(made["id"], made["connection"]["auth_token"])
@@ -149,7 +154,9 @@ class World:
         assert answer.status_code == 200, answer.text
         return cast("dict[str, Any]", answer.json())
 
-    async def send(self, sender: Member, target: Member, text: str = "hi", *, message_id: str | None = None) -> httpx.Response:
+    async def send(
+        self, sender: Member, target: Member, text: str = "hi", *, message_id: str | None = None
+    ) -> httpx.Response:
         return await self.http.post(f"/workspaces/{target.id}/a2a", json=message(text, message_id), headers=sender.auth)
 
     async def status(self, member: Member) -> str:

@@ -23,12 +23,15 @@ _OTHERWISE = {
     ("DELETE", "/workspaces/{id}"),
 }
 GUARDED = [
-    (method, path) for method, path, _ in ROUTES if path.startswith("/workspaces/{id}") and (method, path) not in _OTHERWISE
+    (method, path)
+    for method, path, _ in ROUTES
+    if path.startswith("/workspaces/{id}") and (method, path) not in _OTHERWISE
 ]
 
 
 def fill(path: str, workspace_id: str) -> str:
-    return path.format(id=workspace_id, token_id="t", queue_id="q", delegation_id="d")
+    values = {"token_id": "t", "queue_id": "q", "delegation_id": "d"}
+    return path.format(id=workspace_id, **values)
 
 
 @pytest.mark.parametrize(("method", "path"), GUARDED)
@@ -50,7 +53,9 @@ async def test_a_workspace_route_refuses_a_missing_and_a_foreign_token(world: Wo
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
 async def test_the_bearer_scheme_counts_in_any_case(world: World, scheme: str) -> None:
     alice = await world.create()
-    answer = await world.http.get(f"/workspaces/{alice.id}/activity", headers={"Authorization": f"{scheme} {alice.token}"})
+    answer = await world.http.get(
+        f"/workspaces/{alice.id}/activity", headers={"Authorization": f"{scheme} {alice.token}"}
+    )
     assert answer.status_code == 200
 
 
@@ -132,7 +137,9 @@ async def test_the_sender_of_a_message_is_the_owner_of_the_token(world: World) -
     assert claiming.json() == {"error": "missing caller auth token"}
     admin_as_workspace = await world.http.post(url, json={}, headers={**world.admin, "X-Workspace-ID": left.id})
     assert admin_as_workspace.json() == {"error": "invalid caller auth token"}
-    agreeing = await world.http.post(url, json={"method": "message/send"}, headers={**left.auth, "X-Workspace-ID": left.id})
+    agreeing = await world.http.post(
+        url, json={"method": "message/send"}, headers={**left.auth, "X-Workspace-ID": left.id}
+    )
     human = await world.http.post(url, json={"method": "message/send"}, headers=world.admin)
     assert agreeing.status_code == human.status_code == 200
     assert [row["source_id"] for row in await world.activity(right)] == [None, left.id]

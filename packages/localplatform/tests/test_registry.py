@@ -109,7 +109,8 @@ async def test_an_absent_delivery_mode_keeps_the_rows_own(world: World) -> None:
 
 async def test_only_the_platform_makes_a_platform_agent(world: World) -> None:
     answer = await register(
-        world, {"id": "boss", "agent_card": CARD, "delivery_mode": "poll", "kind": "platform", "mcp_server_present": True}
+        world,
+        {"id": "boss", "agent_card": CARD, "delivery_mode": "poll", "kind": "platform", "mcp_server_present": True},
     )
     assert answer.status_code == 403
 
@@ -120,7 +121,9 @@ async def test_the_card_takes_name_and_role_of_the_row(world: World) -> None:
     card = (await world.http.get(f"/workspaces/{alice.id}")).json()["agent_card"]
     assert (card["name"], card["role"]) == ("alice", "cook")
     answer = await world.http.post(
-        "/registry/update-card", json={"workspace_id": alice.id, "agent_card": {"name": "mallory", "x": 1}}, headers=alice.auth
+        "/registry/update-card",
+        json={"workspace_id": alice.id, "agent_card": {"name": "mallory", "x": 1}},
+        headers=alice.auth,
     )
     assert answer.json() == {"status": "updated"}
     card = (await world.http.get(f"/workspaces/{alice.id}")).json()["agent_card"]
@@ -139,7 +142,9 @@ async def test_a_heartbeat_carries_the_inbound_secret_back(world: World) -> None
     assert await world.beat(alice) == {"status": "ok", "platform_inbound_secret": registered["platform_inbound_secret"]}
 
 
-async def test_a_heartbeat_without_credentials_passes_only_while_there_is_no_token_and_learns_no_secret(world: World) -> None:
+async def test_a_heartbeat_without_credentials_passes_only_while_there_is_no_token_and_learns_no_secret(
+    world: World,
+) -> None:
     made = (await world.http.post("/workspaces", json={"name": "host"}, headers=world.admin)).json()
     early = await world.http.post("/registry/heartbeat", json={"workspace_id": made["id"]})
     assert (early.status_code, early.json()) == (200, {"status": "ok"})
@@ -153,7 +158,15 @@ async def test_a_heartbeat_of_an_unknown_id_is_ok(world: World) -> None:
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
 
-@pytest.mark.parametrize("body", [{}, {"workspace_id": ""}, {"workspace_id": "a", "error_rate": 7}, {"workspace_id": "a", "active_tasks": "x"}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"workspace_id": ""},
+        {"workspace_id": "a", "error_rate": 7},
+        {"workspace_id": "a", "active_tasks": "x"},
+    ],
+)
 async def test_a_heartbeat_that_breaks_a_rule_is_a_400(world: World, body: dict[str, Any]) -> None:
     assert (await world.http.post("/registry/heartbeat", json=body)).status_code == 400
 
@@ -251,7 +264,9 @@ async def test_discovery_keeps_to_the_hierarchy(world: World, agent: FakeAgent) 
     assert without.status_code == 400
     unproven = await world.http.get(f"/registry/discover/{left.id}", headers={"X-Workspace-ID": right.id})
     assert unproven.status_code == 401
-    foreign = await world.http.get(f"/registry/discover/{left.id}", headers={**stranger.auth, "X-Workspace-ID": right.id})
+    foreign = await world.http.get(
+        f"/registry/discover/{left.id}", headers={**stranger.auth, "X-Workspace-ID": right.id}
+    )
     assert foreign.status_code == 401
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import signal
 import sys
@@ -165,6 +166,8 @@ def _up(args: argparse.Namespace) -> int:
     import anyio
 
     logs.configure(default_level="WARNING" if args.json else "INFO")
+    # It says when it starts and stops, which we say ourselves.
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     settings = LocalSettings(
         data=_data_folder(args), host=args.host, port=args.port, allowed_hosts=tuple(args.allow_host)
     )

@@ -94,19 +94,20 @@ async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
     """
     chunks: list[bytes] = []
     size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            break
-        chunks.append(chunk)
-    else:
-        return b"".join(chunks)
-    # A client that is still writing sees a broken connection instead of the answer, so a little more is read and thrown away.
-    with anyio.move_on_after(_DRAIN_SECONDS):
+    # A client that is still writing sees a broken connection instead of the answer, so of a body that is too large a little more is
+    # read and thrown away, for a short while.
+    with anyio.move_on_after(None) as scope:
         async for chunk in request.stream():
             size += len(chunk)
             if size > limit + _DRAINED_BYTES:
                 break
+            if size <= limit:
+                chunks.append(chunk)
+            elif chunks:
+                chunks.clear()
+                scope.deadline = anyio.current_time() + _DRAIN_SECONDS
+    if size <= limit:
+        return b"".join(chunks)
     raise Refusal(413, "request body too large", truncated=True, max_bytes=limit, headers={"Connection": "close"})
 
 

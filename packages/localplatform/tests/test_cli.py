@@ -1,0 +1,231 @@
+"""The command line, as a real process."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any
+
+import pytest
+
+from molecule_runtime.localplatform import cli
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+SECONDS = 30
+COMMAND = [sys.executable, "-W", "error", "-m", "molecule_runtime.localplatform"]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+def environment(data: Path) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "HOME": str(data.parent), "MOLECULE_LOCAL_DATA": str(data)}
+
+
+def run(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments], env=environment(data), capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+
+
+def first_line(stream: IO[str]) -> str:
+    """Read one line, but wait only so long."""
+    lines: queue.Queue[str] = queue.Queue()
+    threading.Thread(target=lambda: lines.put(stream.readline()), daemon=True).start()
+    return lines.get(timeout=SECONDS)
+
+
+@contextmanager
+def up(data: Path, *arguments: str) -> Generator[tuple[subprocess.Popen[str], str]]:
+    """Run `molecule-local up`; yields the process and its first line."""
+    process = subprocess.Popen(
+        [*COMMAND, "up", "--port", "0", *arguments],
+        env=environment(data),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        yield process, first_line(process.stdout)
+    finally:
+        process.kill()
+        process.wait(SECONDS)
+        process.stdout.close()
+        process.stderr.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_up_stops_cleanly_on_a_signal(data: Path, number: signal.Signals) -> None:
+    with up(data, "--json") as (process, line):
+        started = json.loads(line)
+        assert started["url"].startswith("http://127.0.0.1:")
+        assert started["data"] == str(data)
+        token_file = data / "admin_token"
+        assert started["admin_token_file"] == str(token_file)
+        assert stat.S_IMODE(token_file.stat().st_mode) == 0o600
+        assert token_file.read_text() not in line
+        process.send_signal(number)
+        out, err = process.communicate(timeout=SECONDS)
+    assert (process.returncode, out, err) == (0, "", "")
+    assert not (data / "endpoint").exists()
+
+
+def test_up_says_where_things_are_and_never_the_token(data: Path) -> None:
+    with up(data) as (process, line):
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(SECONDS) == 0
+        assert process.stdout is not None
+        assert process.stderr is not None
+        text = line + process.stdout.read() + process.stderr.read()
+    assert "answers at http://127.0.0.1:" in line
+    assert str(data) in text
+    assert str(data / "admin_token") in text
+    assert "Next" in text
+    assert (data / "admin_token").read_text() not in text
+
+
+def test_the_commands_work_on_the_platform_that_runs(data: Path) -> None:
+    with up(data, "--json"):
+        assert "0 workspaces" in run(data, "status").stdout
+        made = json.loads(
+            run(data, "workspace", "create", "alice", "--external", "--poll", "--role", "cook", "--json").stdout
+        )
+        assert made["status"] == "awaiting_agent"
+        text = run(data, "workspace", "create", "bob", "--parent", made["id"]).stdout
+        assert "WORKSPACE_ID=" in text
+        assert "TOKEN" not in text
+        text = run(data, "workspace", "create", "carol", "--external").stdout
+        assert "MOLECULE_WORKSPACE_TOKEN=" in text
+
+        rows = json.loads(run(data, "workspace", "list", "--json").stdout)
+        assert [(row["name"], row["role"], row["delivery_mode"]) for row in rows] == [
+            ("alice", "cook", "poll"),
+            ("bob", None, "push"),
+            ("carol", None, "push"),
+        ]
+        assert "alice" in run(data, "workspace", "list").stdout
+        assert len(json.loads(run(data, "status", "--json").stdout)["workspaces"]) == 3
+
+        token = run(data, "token", "create", made["id"]).stdout.strip()
+        listed = run(data, "token", "list", made["id"]).stdout
+        assert token not in listed
+        line = next(line for line in listed.splitlines() if token[:8] in line)
+        revoked = run(data, "token", "revoke", made["id"], line.split()[0])
+        assert (revoked.returncode, revoked.stderr) == (0, "")
+        assert token[:8] not in run(data, "token", "list", made["id"]).stdout
+
+        refused = run(data, "workspace", "rm", made["id"])
+        assert refused.returncode == 1
+        assert "--recursive" in refused.stderr
+        assert run(data, "workspace", "rm", made["id"], "--recursive").returncode == 0
+        gone = run(data, "workspace", "rm", made["id"])
+        assert (gone.returncode, len(gone.stderr.splitlines())) == (1, 1)
+
+
+def test_an_admin_token_of_another_folder_is_explained(data: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "admin_token").write_text("wrong")
+    with up(data, "--json") as (_, line):
+        answer = run(other, "status", "--url", json.loads(line)["url"])
+    assert answer.returncode == 1
+    assert "--data" in answer.stderr
+
+
+def test_a_taken_port_is_one_line_and_exit_code_2(data: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        answer = run(data, "up", "--port", str(other.getsockname()[1]))
+    assert (answer.returncode, answer.stdout, len(answer.stderr.splitlines())) == (2, "", 1)
+    assert "--port" in answer.stderr
+
+
+def test_a_second_platform_on_the_same_data_is_refused(data: Path) -> None:
+    with up(data, "--json"):
+        answer = run(data, "up", "--port", "0")
+    assert (answer.returncode, len(answer.stderr.splitlines())) == (2, 1)
+    assert "in use" in answer.stderr
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_platform_that_does_not_run_is_exit_code_1(data: Path) -> None:
+    data.mkdir()
+    (data / "admin_token").write_text("x")
+    answer = run(data, "workspace", "list", "--url", f"http://127.0.0.1:{free_port()}")
+    assert (answer.returncode, len(answer.stderr.splitlines())) == (1, 1)
+    assert "molecule-local up" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "COMMAND"),
+        (["nope"], "nope"),
+        (["up", "--port", "x"], "port"),
+        (["up", "--port", "70000"], "70000"),
+        (["workspace", "list"], "admin token file"),
+        (["workspace", "list", "--url", "ftp://x"], "platform_url"),
+        (["token", "create", "NOT OK"], "NOT OK"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2_on_stderr(
+    arguments: list[str],
+    said: str,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MOLECULE_LOCAL_DATA", str(data))
+    assert cli.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert (captured.out, said in captured.err) == ("", True)
+
+
+def test_help_and_version_are_exit_code_0(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--help"], ["--version"], ["up", "--help"], ["workspace", "create", "--help"]):
+        assert cli.main(arguments) == 0
+        assert capsys.readouterr().out
+
+
+def test_help_does_not_load_the_server() -> None:
+    code = (
+        "import sys; from molecule_runtime.localplatform.cli import main; main(['--help']);"
+        " print([name for name in ('starlette', 'uvicorn', 'httpx', 'pydantic') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=SECONDS, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_data_folder_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from molecule_runtime.localplatform.settings import default_data_folder
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    cases: list[tuple[dict[str, Any], Path]] = [
+        ({}, tmp_path / ".local/share/molecule-local"),
+        ({"XDG_DATA_HOME": "/xdg"}, tmp_path.__class__("/xdg/molecule-local")),
+        ({"XDG_DATA_HOME": "relative"}, tmp_path / ".local/share/molecule-local"),
+        ({"XDG_DATA_HOME": "/xdg", "MOLECULE_LOCAL_DATA": "~/mine"}, tmp_path / "mine"),
+    ]
+    for variables, expected in cases:
+        assert default_data_folder(variables) == expected
