@@ -211,7 +211,8 @@ def _trim(run: list[_Token]) -> Expression | None:
     has_operation = any(
         code in {"+", "-", "*", "/", "//", "%", "**"} or "/100" in code or _CALL.fullmatch(code) for code in codes
     )
-    if not has_value or not has_operation or codes in (["-", "e"], ["+", "e"]):
+    signed = len(codes) == 2 and codes[0] in {"+", "-"}
+    if not has_value or not has_operation or signed:
         return None
     return Expression(
         shown="".join(f"{token.gap}{token.shown}" for token in tokens).strip(),

@@ -283,8 +283,12 @@ _BREAKS = re.compile(
     rf"|\s*,?\s+and\s+(?=(?:please\s+)?(?:{_ASKING})\b)|\s*,\s+(?=(?:{_ASKING})\b)",
     re.IGNORECASE,
 )
-_ITEM = re.compile(r"(?:^|(?<=\s))(?:\d{1,2}[.)]|[-*•])\s+(?=\S)")
+_ITEM = re.compile(r"(?:^|(?<=\s))(?:(?P<number>\d{1,2})[.)]|[-*•])\s+(?=\S)")
 _ABBREVIATIONS = re.compile(r"\b(?:e\.g|i\.e|etc|vs|approx|dr|mr|mrs|no)\.$", re.IGNORECASE)
+_CONNECTIVE = re.compile(
+    r"^(?:(?:and|then|also|finally|lastly|afterwards)\b[\s,]*|(?:first|firstly|second|secondly|third|next)\s*,\s*)+",
+    re.IGNORECASE,
+)
 _CHATTER = re.compile(
     r"(?:hi|hello|hey|dear|good (?:morning|afternoon|evening)|thanks?(?: you)?|thank you|please|cheers|team|all|everyone|there|then"
     r"|first|second|next|finally|also|and|[\s,.!;:-])*",
@@ -298,7 +302,7 @@ def split(text: str) -> list[str]:
     for line in text.splitlines():
         lines += _items(line)
     pieces = [piece for line in lines for piece in _sentences(line)]
-    parts = [piece.strip(" \t,;") for piece in pieces]
+    parts = [_CONNECTIVE.sub("", piece.strip(" \t,;")) for piece in pieces]
     parts = [part for part in parts if part and not _CHATTER.fullmatch(part)]
     if len(parts) > MAX_PARTS:
         # Nothing is dropped: the rest goes as one part.
@@ -308,8 +312,12 @@ def split(text: str) -> list[str]:
 
 def _items(line: str) -> list[str]:
     """Split "1. this 2. that"; a dash or a number inside arithmetic is no item."""
-    starts = [match for match in _ITEM.finditer(line) if _is_item(line, match)]
-    if not starts or (len(starts) == 1 and line[: starts[0].start()].strip()):
+    starts = [match for match in _ITEM.finditer(line) if _is_item(line[: match.start()].rstrip(), match)]
+    numbers = [int(match["number"]) for match in starts if match["number"]]
+    # Inside a line only a list that counts from one: "it costs 7. Then" is a sentence.
+    if not starts or (line[: starts[0].start()].strip() and numbers != list(range(1, len(numbers) + 1))):
+        return [line]
+    if len(starts) == 1 and line[: starts[0].start()].strip():
         return [line]
     pieces = [line[: starts[0].start()]]
     ends = [match.start() for match in starts[1:]] + [len(line)]
@@ -317,12 +325,11 @@ def _items(line: str) -> list[str]:
     return pieces
 
 
-def _is_item(line: str, match: re.Match[str]) -> bool:
-    before = line[: match.start()].rstrip()
-    if match.group().strip() in {"-", "*", "•"}:
+def _is_item(before: str, match: re.Match[str]) -> bool:
+    if not match["number"]:
         # Only at the beginning of a line: elsewhere it is a minus, a product or a dash.
         return not before
-    return not before or before[-1] in ".?!;:,)" or before[-1].isalpha()
+    return not before or before[-1] not in "+-*/^%=<>("
 
 
 def _sentences(line: str) -> list[str]:

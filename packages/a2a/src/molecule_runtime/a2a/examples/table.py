@@ -842,7 +842,7 @@ class _Question:
         return f"the {count} {noun}{self._where()}"
 
     def _nothing(self) -> str:
-        return f"No {self.table.noun} matches{self._where() or ' the question'}."
+        return f"No {self.table.noun}{self._where() or ' matches the question'}."
 
     def _help(self, reason: str) -> str:
         return (
