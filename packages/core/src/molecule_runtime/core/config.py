@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import yaml
@@ -9,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from molecule_runtime.core import env
 from molecule_runtime.core.errors import ConfigurationError
+from molecule_runtime.core.redaction import redact_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,8 +23,8 @@ DEFAULT_MODEL = "anthropic:claude-opus-4-7"
 
 
 def _text(value: object) -> object:
-    """Keep `version: 1.0` text: YAML reads it as a number."""
-    return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+    """Keep `version: 1.0` and `version: 2026-07-01` text: YAML reads a number and a date."""
+    return str(value) if isinstance(value, (int, float, date)) and not isinstance(value, bool) else value
 
 
 Text = Annotated[str, BeforeValidator(_text)]
@@ -55,7 +57,7 @@ class ObservabilityConfig(_Block):
     """The `observability` block."""
 
     heartbeat_interval_seconds: float = Field(
-        default=30, description="Seconds between heartbeats; clamped to 5 to 300."
+        default=30, allow_inf_nan=False, description="Seconds between heartbeats; clamped to 5 to 300."
     )
     log_level: str = Field(default="INFO", description="Log level; LOG_LEVEL wins.")
 
@@ -100,8 +102,11 @@ def load_config(folder: Path, environ: Mapping[str, str] | None = None) -> Works
         raise ConfigurationError(f"{path} cannot be read: {exc.strerror or type(exc).__name__}") from None
     try:
         data: object = yaml.safe_load(text)
-    except yaml.YAMLError as exc:
-        raise ConfigurationError(f"{path} is not valid YAML: {' '.join(str(exc).split())}") from None
+    except (yaml.YAMLError, ValueError) as exc:
+        # A ValueError is an impossible date, such as 2026-02-31. The text quotes the line, which may hold a secret.
+        raise ConfigurationError(f"{path} is not valid YAML: {redact_text(' '.join(str(exc).split()))}") from None
+    except RecursionError:
+        raise ConfigurationError(f"{path} is nested too deeply") from None
     if data is None:
         data = {}
     if not isinstance(data, dict):
@@ -117,7 +122,7 @@ def load_config(folder: Path, environ: Mapping[str, str] | None = None) -> Works
         return WorkspaceConfig.model_validate(settings)
     except ValidationError as exc:
         findings = [
-            f"{'.'.join(str(part) for part in error['loc'])}: {error['msg']} (found {error['input']!r:.60})"
+            f"{'.'.join(str(part) for part in error['loc'])}: {error['msg']} (found {redact_text(repr(error['input']))[:60]})"
             for error in exc.errors(include_url=False)
         ]
         raise ConfigurationError(f"{path}: {'; '.join(findings)}") from None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from molecule_runtime.core import env
 from molecule_runtime.core.errors import ConfigurationError
+from molecule_runtime.core.secretfile import expand_home
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,8 +24,8 @@ CONTAINER_DIR = Path("/configs")
 def resolve(environ: Mapping[str, str] | None = None, *, container_dir: Path = CONTAINER_DIR) -> Path:
     """Return the folder for tokens and state, creating it when needed.
 
-    `CONFIGS_DIR` wins; else `/configs` where it exists and is writable; else `~/.molecule-workspace`, created 0700. A
-    `CONFIGS_DIR` that names the container folder on a machine where it can be neither created nor written (a bridge that
+    `CONFIGS_DIR` wins; else `/configs` where it exists and is writable; else `~/.molecule-workspace`. What is created is 0700.
+    A `CONFIGS_DIR` that names the container folder on a machine where it can be neither created nor written (a bridge that
     passes `/configs` on a laptop, contract `consumers.md` 4.1) also leads to the home directory, with a warning. Evaluated
     on each call: nothing is cached.
 
@@ -33,7 +34,7 @@ def resolve(environ: Mapping[str, str] | None = None, *, container_dir: Path = C
     """
     chosen = env.CONFIGS_DIR.get(environ)
     if chosen:
-        path = Path(chosen).expanduser()
+        path = expand_home(chosen)
         problem = _problem_with(path)
         if problem is None:
             return path
@@ -50,9 +51,8 @@ def resolve(environ: Mapping[str, str] | None = None, *, container_dir: Path = C
 
 
 def _home_dir(environ: Mapping[str, str] | None) -> Path:
-    home = env.HOME.get(environ)
-    path = (Path(home) if home else Path.home()) / ".molecule-workspace"
-    problem = _problem_with(path, mode=0o700)
+    path = Path(env.HOME.get(environ) or expand_home("~")) / ".molecule-workspace"
+    problem = _problem_with(path)
     if problem is not None:
         raise ConfigurationError(
             f"no folder for tokens and state: {path} cannot be used ({problem}); set CONFIGS_DIR to one that can"
@@ -60,14 +60,17 @@ def _home_dir(environ: Mapping[str, str] | None) -> Path:
     return path
 
 
-def _problem_with(path: Path, *, mode: int = 0o777) -> str | None:
-    """Create the folder and try a write; return what is wrong in a few words, or None."""
+def _problem_with(path: Path) -> str | None:
+    """Create the folder (0700: it holds tokens) and try a write; return what is wrong in a few words, or None."""
     try:
-        path.mkdir(parents=True, exist_ok=True, mode=mode)
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
         # A real write: os.access says yes on a read-only mount for root.
         descriptor, probe = tempfile.mkstemp(prefix=".molecule-write-test-", dir=path)
         os.close(descriptor)
         os.unlink(probe)  # noqa: PTH108
     except OSError as exc:
         return exc.strerror or type(exc).__name__
+    except ValueError as exc:
+        # A character that no path can hold.
+        return str(exc)
     return None

@@ -15,6 +15,8 @@ Json: TypeAlias = Mapping[str, Any]
 
 _FAILED_STATES = {"failed", "rejected", "canceled", "cancelled"}
 _AGENT_ERROR_PREFIX = "Agent error"
+_MAX_WRAPPERS = 4
+"""How deep a result may be wrapped in `task` or `message`; one is documented."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +157,7 @@ def _read_error(error: object) -> Failure:
         data = details.get("data")
         if isinstance(data, str) and data and data != message:
             message = f"{message}: {data}"
-        return Failure(message=message, code=code if isinstance(code, int) else None)
+        return Failure(message=message, code=code if isinstance(code, int) and not isinstance(code, bool) else None)
     return Failure(message=_text(error) or "unknown error")
 
 
@@ -166,10 +168,11 @@ def _read_result(result: object) -> Answer:
         return Failure(message=f"the result is not an object but {type(result).__name__}")
     data = cast("Json", result)
     # 1.0 wraps: {"task": {...}} or {"message": {...}}; some agents wrap a 0.3 message the same way.
-    for key in ("task", "message"):
-        inner = data.get(key)
-        if isinstance(inner, Mapping):
-            return _read_result(cast("Json", inner))
+    for _ in range(_MAX_WRAPPERS):
+        inner = next((data[key] for key in ("task", "message") if isinstance(data.get(key), Mapping)), None)
+        if inner is None:
+            break
+        data = cast("Json", inner)
     if isinstance(data.get("status"), Mapping) or "artifacts" in data:
         return _read_task(data)
     parts = _parts(data)
@@ -216,7 +219,7 @@ def _join(parts: Sequence[Json]) -> str:
     texts: list[str] = []
     for part in parts:
         text = part.get("text")
-        if part.get("kind", part.get("type", "text")) == "text" and isinstance(text, str):
+        if (part.get("kind") or part.get("type") or "text") == "text" and isinstance(text, str):
             texts.append(text)
     return "\n".join(texts)
 
@@ -235,7 +238,7 @@ def _files(parts: Sequence[Json]) -> tuple[File, ...]:
                 uri=uri,
                 name=_text(node.get("name") or node.get("filename")),
                 mime_type=_text(node.get("mimeType") or node.get("mime_type") or node.get("mediaType")),
-                size=size if isinstance(size, int) and size >= 0 else None,
+                size=size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None,
             )
         )
     return tuple(files)

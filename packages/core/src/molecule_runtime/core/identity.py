@@ -7,6 +7,7 @@ from typing import NewType
 from urllib.parse import urlsplit
 
 from molecule_runtime.core.errors import ConfigurationError, InvalidWorkspaceIdError
+from molecule_runtime.core.redaction import redact_text
 
 WorkspaceId = NewType("WorkspaceId", str)
 """An id that passed `validate_workspace_id`, so it may enter a URL path or a header."""
@@ -20,6 +21,10 @@ MAX_NAME_LENGTH = 64
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,127}", re.ASCII)
 _NAME_UNSAFE = re.compile(r"[^A-Za-z0-9 _.\-/+:@()]+", re.ASCII)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_HOST = re.compile(r"(?=.{1,254}$)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?|[0-9a-f:.]*:[0-9a-f:.]*", re.ASCII)
+"""A name or an IPv6 address. A header and the resolver take nothing else, so an international name comes in its `xn--` form."""
+
+_MAX_SHOWN_ID = 40
 
 
 def validate_workspace_id(value: str) -> WorkspaceId:
@@ -36,7 +41,7 @@ def validate_workspace_id(value: str) -> WorkspaceId:
         raise InvalidWorkspaceIdError("workspace id is empty; copy it from the platform's Connect dialog")
     if not _ID.fullmatch(stripped):
         raise InvalidWorkspaceIdError(
-            f"workspace id {_shown(stripped)} is not valid: use 1 to {MAX_ID_LENGTH} lowercase letters, digits and hyphens,"
+            f"workspace id {_shown_id(stripped)} is not valid: use 1 to {MAX_ID_LENGTH} lowercase letters, digits and hyphens,"
             " beginning with a letter or digit"
         )
     return WorkspaceId(stripped)
@@ -54,22 +59,27 @@ def validate_platform_url(value: str) -> str:
         ConfigurationError: not http(s), no host, a bad port, credentials, a query or a fragment.
     """
     url = value.strip()
+    if "@" in url:
+        # First of all, so that no other message repeats a password.
+        raise ConfigurationError(
+            "platform_url must not contain a user name or password (or any '@'); put the token in 'token' or 'token_file'"
+        )
     try:
         parts = urlsplit(url)
         _ = parts.port
-    except ValueError as exc:
-        raise ConfigurationError(f"platform_url {_shown(url)} is not a URL: {exc}") from None
+    except ValueError:
+        raise ConfigurationError(f"platform_url {_shown_url(url)} is not a URL: check its host and port") from None
     if parts.scheme not in _DEFAULT_PORTS:
-        raise ConfigurationError(f"platform_url {_shown(url)} must begin with http:// or https://")
-    if parts.username is not None or parts.password is not None:
+        raise ConfigurationError(f"platform_url {_shown_url(url)} must begin with http:// or https://")
+    if not parts.hostname or not _HOST.fullmatch(parts.hostname):
+        raise ConfigurationError(f"platform_url {_shown_url(url)} names no host; use a name in ASCII or an address")
+    if not all(33 <= ord(character) <= 126 for character in url):
         raise ConfigurationError(
-            "platform_url must not contain a user name or password; put the token in 'token' or 'token_file'"
+            f"platform_url {_shown_url(url)} must be printable ASCII without spaces; percent-encode the rest"
         )
-    if not parts.hostname or any(character.isspace() or ord(character) < 32 for character in url):
-        raise ConfigurationError(f"platform_url {_shown(url)} names no host")
-    if parts.query or parts.fragment:
+    if "?" in url or "#" in url:
         raise ConfigurationError(
-            f"platform_url {_shown(url)} must end after the host (and path): remove the query or fragment"
+            f"platform_url {_shown_url(url)} must end after the host (and path): remove the query or fragment"
         )
     return url.rstrip("/")
 
@@ -100,6 +110,13 @@ def display_name(value: object) -> str | None:
     return cleaned or None
 
 
-def _shown(value: str) -> str:
-    """Quote a value for an error, short enough that a pasted file does not fill the screen."""
-    return repr(value if len(value) <= 80 else value[:77] + "...")
+def _shown_id(value: str) -> str:
+    """Quote an id for an error. Anything longer than a UUID may be a token in the wrong place, so only its beginning is shown."""
+    shown = redact_text(value)
+    return repr(shown) if len(shown) <= _MAX_SHOWN_ID else f"{shown[:8]!r}... ({len(value)} characters)"
+
+
+def _shown_url(value: str) -> str:
+    """Quote a URL for an error, without its query, where people paste tokens."""
+    shown = redact_text(value.partition("?")[0].partition("#")[0])
+    return repr(shown if len(shown) <= 80 else shown[:77] + "...")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
@@ -26,7 +27,7 @@ class RedactingFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per record: time, level, logger, message, and the traceback where there is one."""
+    """One JSON object per record: time, level, logger, message, and the traceback and stack where there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the redacted JSON line."""
@@ -38,7 +39,23 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             fields["exception"] = redact_text(self.formatException(record.exc_info))
-        return json.dumps(fields, ensure_ascii=False)
+        if record.stack_info:
+            fields["stack"] = redact_text(self.formatStack(record.stack_info))
+        # ASCII: a lone surrogate in a peer's text must not break the stream.
+        return json.dumps(fields)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """A stream handler that never prints what it could not format."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name in the standard library
+        """Say where the line came from; the default prints message and arguments as they are, secrets included."""
+        kind = getattr(sys.exc_info()[0], "__name__", "unknown")
+        with contextlib.suppress(Exception):
+            self.stream.write(
+                f"a log line of {record.name} ({record.filename}:{record.lineno}) was lost: {kind}{self.terminator}"
+            )
+            self.flush()
 
 
 def configure(
@@ -59,7 +76,7 @@ def configure(
     style = env.LOG_FORMAT.get(environ).lower()
     if style not in {"text", "json"}:
         raise ConfigurationError(f"LOG_FORMAT {style!r} is not known; use text or json")
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = _Handler(stream or sys.stderr)
     handler.setFormatter(
         JsonFormatter()
         if style == "json"

@@ -7,6 +7,7 @@ in its task group. Everything else only updates `Vitals` and may ask for an earl
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import threading
@@ -23,7 +24,9 @@ from molecule_runtime.core.errors import (
     GoneError,
     NotFoundError,
     PlatformError,
+    RateLimitedError,
     RequestRefusedError,
+    UnavailableError,
 )
 from molecule_runtime.core.platform import wire
 
@@ -51,6 +54,13 @@ LOUD_AFTER = 3
 
 LOUD_AGAIN_EVERY = 20
 """Further refused beats between repetitions of that line (contract `runtime.md` 3.4)."""
+
+REMOVAL_CHECK_INTERVAL = 300.0
+"""Seconds between looks at the workspace's own row: a platform may answer a removed workspace's beats with 200
+(contract `platform-api.md` 23.4)."""
+
+MAX_RETRY_AFTER = 60.0
+"""Seconds; a longer wait that the platform asks for would mark the workspace stale."""
 
 _JITTER = 0.1
 _MAX_SUMMARY = 256
@@ -94,7 +104,7 @@ class Vitals:
         """Count a task in; returns the handle for `task_finished`."""
         with self._lock:
             self._next += 1
-            self._tasks[self._next] = description[:_MAX_SUMMARY]
+            self._tasks[self._next] = _encodable(description[:_MAX_SUMMARY])
             return self._next
 
     def task_finished(self, handle: int, *, error: str = "") -> None:
@@ -105,12 +115,12 @@ class Vitals:
             self._turns += 1
             if error:
                 self._failures += 1
-                self._sample_error = error[:_MAX_SAMPLE_ERROR]
+                self._sample_error = _encodable(error[:_MAX_SAMPLE_ERROR])
 
     def wedge(self, reason: str) -> None:
         """Mark this process as unable to recover by itself; the first reason stays (contract `runtime.md` 12.1)."""
         with self._lock:
-            self._wedged = self._wedged or reason[:_MAX_SAMPLE_ERROR]
+            self._wedged = self._wedged or _encodable(reason[:_MAX_SAMPLE_ERROR])
 
     def unwedge(self) -> None:
         """Take the mark back."""
@@ -141,6 +151,11 @@ class Vitals:
             if self._turns > 50:
                 self._turns, self._failures = self._turns // 2, self._failures // 2
             return request
+
+
+def _encodable(text: str) -> str:
+    """Replace lone surrogates, which no JSON body can carry: they would end the beats of the workspace."""
+    return text.encode(errors="replace").decode()
 
 
 def _ignore_state(state: TargetState) -> None:
@@ -199,8 +214,10 @@ class Presence:
     def beat_soon(self) -> None:
         """Ask for a beat now, from any thread; several requests make one beat."""
         loop, early = self._loop, self._early
-        if loop is not None and early is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(early.set)
+        if loop is not None and early is not None:
+            # A loop that has closed, or closes just now, needs no beat.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(early.set)
 
     async def _register(self) -> bool:
         attempt = 0
@@ -211,10 +228,7 @@ class Presence:
                 if await self._is_removed(exc):
                     return False
                 self._report_failure(exc, attempt, doing="register")
-                pause = REGISTER_BACKOFF[min(attempt, len(REGISTER_BACKOFF) - 1)]
-                if isinstance(exc, (CredentialRejectedError, AccessDeniedError, RequestRefusedError, NotFoundError)):
-                    # Asking faster does not help; a new token file or a mended platform does.
-                    pause = max(pause, self.interval)
+                pause = self._pause_after(exc, attempt, at_most=REGISTER_BACKOFF[-1])
                 attempt += 1
                 await self._pause(pause)
             else:
@@ -226,26 +240,45 @@ class Presence:
 
     async def _beat_until_lost(self) -> bool:
         """Beat; True when it is time to register anew, False when the workspace is gone."""
-        last_success = time.monotonic()
+        last_success = last_look = time.monotonic()
         failures = 0
+        credential_lost = False
+        pause = self.interval
         while True:
-            await self._pause(
-                self.interval if failures == 0 else min(self.interval, REGISTER_BACKOFF[min(failures - 1, 5)])
-            )
+            await self._pause(pause)
             try:
                 response = await self.client.heartbeat(self._beat())
             except PlatformError as exc:
                 if await self._is_removed(exc):
                     return False
                 self._report_failure(exc, failures, doing="heartbeat")
+                pause = self._pause_after(exc, failures, at_most=self.interval)
                 failures += 1
+                credential_lost = credential_lost or isinstance(exc, CredentialRejectedError)
             else:
-                if failures and time.monotonic() - last_success > REREGISTER_AFTER_SILENCE:
+                now = time.monotonic()
+                # After either, the platform has forgotten part of what register told it (contract `platform-api.md` 23.7).
+                if credential_lost or (failures and now - last_success > REREGISTER_AFTER_SILENCE):
                     return True
-                failures, last_success = 0, time.monotonic()
+                failures, last_success, pause = 0, now, self.interval
                 if response.platform_inbound_secret:
                     self.on_inbound_secret(response.platform_inbound_secret)
                 self._enter(Phase.ONLINE)
+                if now - last_look >= REMOVAL_CHECK_INTERVAL:
+                    last_look = now
+                    if await self._row_is_removed():
+                        self._enter_removed()
+                        return False
+
+    def _pause_after(self, exc: PlatformError, failures: int, *, at_most: float) -> float:
+        """Return the seconds before the next attempt after `failures` earlier ones and this one."""
+        pause = min(at_most, REGISTER_BACKOFF[min(failures, len(REGISTER_BACKOFF) - 1)])
+        if isinstance(exc, (CredentialRejectedError, AccessDeniedError, RequestRefusedError, NotFoundError)):
+            # Asking faster does not help; a new token file or a mended platform does.
+            pause = max(pause, self.interval)
+        if isinstance(exc, (RateLimitedError, UnavailableError)) and exc.retry_after is not None:
+            pause = max(pause, min(exc.retry_after, MAX_RETRY_AFTER))
+        return pause
 
     def _beat(self) -> wire.HeartbeatRequest:
         request = self.vitals.heartbeat(self.client.workspace_id)
@@ -257,20 +290,25 @@ class Presence:
 
     async def _is_removed(self, exc: PlatformError) -> bool:
         """Tell a deleted workspace from a rotated token (contract `platform-api.md` 23.4)."""
-        gone = isinstance(exc, GoneError)
-        if isinstance(exc, CredentialRejectedError):
-            try:
-                gone = (await self.client.workspace()).status == "removed"
-            except GoneError:
-                gone = True
-            except PlatformError:
-                gone = False
+        gone = isinstance(exc, GoneError) or (isinstance(exc, CredentialRejectedError) and await self._row_is_removed())
         if gone:
-            self._enter(
-                Phase.REMOVED, "the workspace was removed from the platform; connect a new one and use its id and token"
-            )
-            logger.error("workspace %s was removed from the platform; it is served no longer", self.client.workspace_id)
+            self._enter_removed()
         return gone
+
+    async def _row_is_removed(self) -> bool:
+        try:
+            return (await self.client.workspace()).status == "removed"
+        except GoneError:
+            return True
+        except PlatformError:
+            # A 404 proves nothing: the tenant guard answers so too (contract `platform-api.md` 1.4).
+            return False
+
+    def _enter_removed(self) -> None:
+        self._enter(
+            Phase.REMOVED, "the workspace was removed from the platform; connect a new one and use its id and token"
+        )
+        logger.error("workspace %s was removed from the platform; it is served no longer", self.client.workspace_id)
 
     def _report_failure(self, exc: PlatformError, failures: int, *, doing: str) -> None:
         match exc:

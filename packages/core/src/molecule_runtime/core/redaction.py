@@ -39,7 +39,10 @@ _NOT_INSIDE = r"(?<![A-Za-z0-9_])"
 _PATTERNS: tuple[_Pattern, ...] = (
     _Pattern(
         "private_key",
-        re.compile(r"-----BEGIN [A-Z ]{0,24}PRIVATE KEY-----[^-]{0,20000}(?:-----END [A-Z ]{0,24}PRIVATE KEY-----)?"),
+        # A single hyphen belongs to the block: an encrypted key has headers such as `Proc-Type` and `DEK-Info`.
+        re.compile(
+            r"-----BEGIN [A-Z ]{0,24}PRIVATE KEY-----(?:[^-]|-(?!----)){0,20000}+(?:-----END [A-Z ]{0,24}PRIVATE KEY-----)?"
+        ),
         ("private key-----",),
     ),
     _Pattern(
@@ -49,7 +52,8 @@ _PATTERNS: tuple[_Pattern, ...] = (
     ),
     _Pattern(
         "jwt",
-        re.compile(_NOT_INSIDE + r"eyJ[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,8192}\.[A-Za-z0-9_-]{8,1024}"),
+        # The look-behind names every character of a segment and nothing gives back, so no two attempts read the same text.
+        re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,4096}+\.[A-Za-z0-9_-]{8,8192}+\.[A-Za-z0-9_-]{8,1024}"),
         ("eyj",),
     ),
     _Pattern(

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import tempfile
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 MAX_SECRET_BYTES = 64 * 1024
 """A file above this is not a token; reading stops there."""
@@ -46,18 +44,40 @@ def read_secret(path: Path) -> str:
         FileNotFoundError: there is no such file.
         PermissionError: it may not be read.
         OSError: it cannot be read for another reason.
-        ValueError: it is not UTF-8, is empty, too large, or holds more than one word (a paste of several tokens).
+        ValueError: it is not a regular file, not UTF-8, is empty, too large, holds more than one word (a paste of several
+            tokens), or a character that no HTTP header can carry.
     """
-    with path.open("rb") as handle:
+    # Non-blocking: opening a pipe would otherwise wait for a writer, for ever.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb") as handle:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError(
+                "is not a regular file; it is read again for each use, which a pipe or a folder does not allow"
+            )
         data = handle.read(MAX_SECRET_BYTES + 1)
     if len(data) > MAX_SECRET_BYTES:
         raise ValueError("is larger than 64 KiB, so it is not a token")
     try:
-        secret = data.decode().strip()
+        secret = data.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
         raise ValueError("is not UTF-8 text") from None
-    if not secret:
-        raise ValueError("is empty")
-    if len(secret.split()) != 1:
-        raise ValueError("contains whitespace inside: it must hold exactly one token")
+    if problem := secret_problem(secret):
+        raise ValueError(problem)
     return secret
+
+
+def secret_problem(secret: str) -> str | None:
+    """Say why a stripped secret cannot go into an HTTP header, without showing it; None when it can."""
+    if not secret:
+        return "is empty"
+    if len(secret.split()) != 1:
+        return "contains whitespace inside: it must hold exactly one token"
+    if not all(33 <= ord(character) <= 126 for character in secret):
+        return "contains a character that is not printable ASCII, so it is not a token"
+    return None
+
+
+def expand_home(path: str) -> Path:
+    """Return the path with `~` expanded, or as it stands when there is no such home directory."""
+    # Path.expanduser raises RuntimeError where os.path.expanduser leaves the path alone.
+    return Path(os.path.expanduser(path))  # noqa: PTH111

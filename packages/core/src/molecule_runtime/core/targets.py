@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import difflib
 import json
+import logging
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from molecule_runtime.core import configs_dir, env
 from molecule_runtime.core.errors import ConfigurationError, InvalidWorkspaceIdError, TargetError
 from molecule_runtime.core.identity import WorkspaceId, validate_platform_url, validate_workspace_id
-from molecule_runtime.core.secretfile import read_secret
+from molecule_runtime.core.secretfile import expand_home, read_secret, secret_problem
 from molecule_runtime.core.tokens import TOKEN_FILE_NAME, StaticToken, TokenFile, TokenSource, workspace_token
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 _EXAMPLE = '[{"id": "ws-1", "token": "...", "platform_url": "https://acme.example.com"}]'
 _ENTRY_KEYS = ("id", "token", "token_file", "platform_url")
+_OTHER_NAMES = {"url": "platform_url", "base_url": "platform_url", "workspace_id": "id", "auth_token": "token"}
+"""Likely mistakes that are spelled too differently to be found by likeness. An ignored `url` would send the entry's token to the
+tenant of PLATFORM_URL."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +144,10 @@ def missing_variables(environ: Mapping[str, str] | None = None) -> list[str]:
 def org_id_of(environ: Mapping[str, str] | None = None) -> str | None:
     """Return the organisation id of the environment, or None when it is unset or not 1 to 128 printable ASCII characters."""
     value = env.MOLECULE_ORG_ID.get(environ) or env.MOLECULE_ORGANIZATION_ID.get(environ)
-    if not value or len(value) > 128 or not all(33 <= ord(character) <= 126 for character in value):
+    if not value:
+        return None
+    if len(value) > 128 or not all(33 <= ord(character) <= 126 for character in value):
+        logger.warning("MOLECULE_ORG_ID is not 1 to 128 printable ASCII characters without spaces; it is not sent")
         return None
     return value
 
@@ -157,8 +166,9 @@ def _parse_array(text: str) -> tuple[list[_Entry], list[str]]:
         return [], [
             f"MOLECULE_WORKSPACES is not valid JSON: {exc.msg} at line {exc.lineno} column {exc.colno}; it must look like {_EXAMPLE}"
         ]
-    except RecursionError:
-        return [], [f"MOLECULE_WORKSPACES is nested too deeply; it must look like {_EXAMPLE}"]
+    except (RecursionError, ValueError):
+        # json also refuses a number of thousands of digits, with a plain ValueError.
+        return [], [f"MOLECULE_WORKSPACES is nested too deeply or holds a huge number; it must look like {_EXAMPLE}"]
     if not isinstance(data, list) or not data:
         return [], [f"MOLECULE_WORKSPACES must be a non-empty JSON array, such as {_EXAMPLE}"]
     entries: list[_Entry] = []
@@ -168,25 +178,23 @@ def _parse_array(text: str) -> tuple[list[_Entry], list[str]]:
         if not isinstance(item, dict):
             errors.append(f"[{index}] must be an object with 'id' and 'token', not {type(item).__name__}")
             continue
-        found = _parse_entry(index, cast("dict[str, Any]", item), errors)
-        if found is None:
-            continue
-        if found.id in first_index:
-            errors.append(
-                f"[{index}] duplicate workspace id {found.id!r}, already given at [{first_index[found.id]}]; remove one of the two"
-            )
-            continue
-        first_index[found.id] = index
-        entries.append(found)
+        found = _parse_entry(index, cast("dict[str, Any]", item), first_index, errors)
+        if found is not None:
+            entries.append(found)
     return ([] if errors else entries), errors
 
 
-def _parse_entry(index: int, item: dict[str, Any], errors: list[str]) -> _Entry | None:
+def _parse_entry(index: int, item: dict[str, Any], first_index: dict[str, int], errors: list[str]) -> _Entry | None:
     before = len(errors)
     for key in item:
-        close = difflib.get_close_matches(key, _ENTRY_KEYS, n=1, cutoff=0.75)
-        if key not in _ENTRY_KEYS and close and close[0] not in item:
-            errors.append(f"[{index}] unknown key {key!r}; did you mean {close[0]!r}?")
+        meant = _meant(key)
+        if meant is not None and meant not in item:
+            errors.append(f"[{index}] unknown key {key!r}; did you mean {meant!r}?")
+    wrong = [key for key in _ENTRY_KEYS if isinstance(item.get(key), (bool, list, dict))]
+    # The value may be a token in the wrong shape: its type says enough.
+    errors += [f"[{index}] {key!r} must be a string, not {type(item[key]).__name__}" for key in wrong]
+    if wrong:
+        return None
     values = {key: _string(item.get(key)) for key in _ENTRY_KEYS}
     if not values["id"] or not (values["token"] or values["token_file"]):
         errors.append(f"[{index}] missing 'id' or 'token' (or 'token_file')")
@@ -196,13 +204,19 @@ def _parse_entry(index: int, item: dict[str, Any], errors: list[str]) -> _Entry 
             identifier = validate_workspace_id(values["id"])
         except InvalidWorkspaceIdError as exc:
             errors.append(f"[{index}] {exc}")
+        else:
+            first = first_index.setdefault(identifier, index)
+            if first != index:
+                errors.append(
+                    f"[{index}] duplicate workspace id {identifier!r}, already given at [{first}]; remove one of the two"
+                )
     if values["token"] and values["token_file"]:
         errors.append(f"[{index}] has both 'token' and 'token_file'; keep one")
-    elif values["token"] and len(values["token"].split()) != 1:
-        errors.append(f"[{index}] 'token' contains whitespace inside: it must be exactly one token")
+    elif values["token"] and (problem := secret_problem(values["token"])):
+        errors.append(f"[{index}] 'token' {problem}")
     token: TokenSource = StaticToken(values["token"], description="entry of MOLECULE_WORKSPACES")
     if values["token_file"]:
-        path = Path(values["token_file"]).expanduser()
+        path = expand_home(values["token_file"])
         token = TokenFile(path)
         if problem := _token_file_problem(path):
             errors.append(f"[{index}] token_file {problem}")
@@ -230,26 +244,34 @@ def _parse_single(environ: Mapping[str, str]) -> tuple[list[_Entry], list[str]]:
             identifier = validate_workspace_id(raw)
         except InvalidWorkspaceIdError as exc:
             errors.append(f"WORKSPACE_ID: {exc}")
-    folder = Path()
+    token = _single_token(environ, errors)
+    if errors or identifier is None or token is None:
+        return [], errors
+    return [_Entry(id=identifier, token=token, platform_url="")], []
+
+
+def _single_token(environ: Mapping[str, str], errors: list[str]) -> TokenSource | None:
+    value = env.MOLECULE_WORKSPACE_TOKEN.get(environ)
+    named = env.MOLECULE_WORKSPACE_TOKEN_FILE.get(environ)
+    if value and (problem := secret_problem(value)):
+        errors.append(f"MOLECULE_WORKSPACE_TOKEN {problem}")
+    if named and not value:
+        # A file that was named on purpose must work: falling through would hide the mistake (contract `runtime.md` 3.1, #2934).
+        path = expand_home(named)
+        if problem := _token_file_problem(path):
+            errors.append(f"MOLECULE_WORKSPACE_TOKEN_FILE {problem}")
+        return TokenFile(path)
     try:
         folder = configs_dir.resolve(environ)
     except ConfigurationError as exc:
         errors.append(str(exc))
-    token_path = env.MOLECULE_WORKSPACE_TOKEN_FILE.get(environ)
+        return None
     token = workspace_token(folder, environ)
-    if not env.MOLECULE_WORKSPACE_TOKEN.is_set(environ) and token_path:
-        # A file that was named on purpose must work: falling through would hide the mistake (contract `runtime.md` 3.1, #2934).
-        path = Path(token_path).expanduser()
-        token = TokenFile(path)
-        if problem := _token_file_problem(path):
-            errors.append(f"MOLECULE_WORKSPACE_TOKEN_FILE {problem}")
-    elif not token.read():
+    if not token.read():
         errors.append(
             f"no token: set MOLECULE_WORKSPACE_TOKEN or MOLECULE_WORKSPACE_TOKEN_FILE, or write it to {folder / TOKEN_FILE_NAME}"
         )
-    if errors or identifier is None:
-        return [], errors
-    return [_Entry(id=identifier, token=token, platform_url="")], []
+    return token
 
 
 def _token_file_problem(path: Path) -> str | None:
@@ -264,6 +286,14 @@ def _token_file_problem(path: Path) -> str | None:
     except ValueError as exc:
         return f"{str(path)!r} {exc}"
     return None
+
+
+def _meant(key: str) -> str | None:
+    """Return the key that an unknown key probably stands for."""
+    if key in _ENTRY_KEYS:
+        return None
+    close = difflib.get_close_matches(key.lower(), _ENTRY_KEYS, n=1, cutoff=0.75)
+    return close[0] if close else _OTHER_NAMES.get(key.lower())
 
 
 def _string(value: object) -> str:

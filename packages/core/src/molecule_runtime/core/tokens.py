@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from molecule_runtime.core import env
 from molecule_runtime.core.configs_dir import CONTAINER_DIR
-from molecule_runtime.core.secretfile import read_secret, write_private
+from molecule_runtime.core.secretfile import expand_home, read_secret, secret_problem, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 TOKEN_FILE_NAME = ".auth_token"  # noqa: S105 - a file name
 """In the configs dir; contract `runtime.md` 2.2."""
@@ -67,12 +67,12 @@ class TokenFile:
         """Replace the token in the file (0600, atomically); no write when it already holds the token.
 
         Raises:
-            ValueError: the token is blank.
+            ValueError: the token is blank, or could not be read back.
             OSError: the file cannot be written.
         """
         stripped = token.strip()
-        if not stripped:
-            raise ValueError("refusing to save an empty token")
+        if problem := secret_problem(stripped):
+            raise ValueError(f"refusing to save a token that {problem}")
         if self.read() != stripped:
             write_private(self.path, stripped)
 
@@ -110,7 +110,7 @@ def workspace_token(configs_dir: Path, environ: Mapping[str, str] | None = None)
     if value := env.MOLECULE_WORKSPACE_TOKEN.get(environ):
         sources.append(StaticToken(value, description=f"environment variable {env.MOLECULE_WORKSPACE_TOKEN.name}"))
     if path := env.MOLECULE_WORKSPACE_TOKEN_FILE.get(environ):
-        sources.append(TokenFile(Path(path).expanduser()))
+        sources.append(TokenFile(expand_home(path)))
     if configs_dir == CONTAINER_DIR:
         return FirstOf((file, *sources))
     return FirstOf((*sources, file))

@@ -9,6 +9,7 @@ A block looks like this, with 16 random hex digits that the content cannot know:
 
 from __future__ import annotations
 
+import bisect
 import json
 import re
 import secrets
@@ -18,6 +19,7 @@ MAX_CONTENT_CHARS = 40_000
 """Default cap; a `molecule-mcp` answer line must stay below 60 KiB (clients read with a 64 KiB limit)."""
 
 _OPEN = re.compile(r"<untrusted-([0-9a-f]{16})((?: [a-z_]+=\"(?:[^\"\\\n]|\\.)*\")*)>\n")
+_CLOSE = re.compile(r"\n</untrusted-([0-9a-f]{16})>")
 _ATTRIBUTE = re.compile(r" ([a-z_]+)=(\"(?:[^\"\\\n]|\\.)*\")")
 _ATTRIBUTE_NAME = re.compile(r"[a-z_]+")
 
@@ -55,16 +57,25 @@ def wrap(content: str, *, max_chars: int = MAX_CONTENT_CHARS, **attributes: str 
 def parse(text: str) -> list[Untrusted]:
     """Return every block in `text`, in order, with its exact content. Text outside blocks is ignored."""
     found: list[Untrusted] = []
+    # Closers are looked up once: searching anew for each forged opener would be quadratic in the text.
+    closers: dict[str, list[int]] = {}
+    for closer in _CLOSE.finditer(text):
+        closers.setdefault(closer.group(1), []).append(closer.start())
     position = 0
     while match := _OPEN.search(text, position):
-        closer = f"\n</untrusted-{match.group(1)}>"
+        ends = closers.get(match.group(1), [])
         # From the newline that ends the opening tag, so that empty content is found too.
-        end = text.find(closer, match.end() - 1)
-        if end < 0:
+        index = bisect.bisect_left(ends, match.end() - 1)
+        if index == len(ends):
             position = match.end()
             continue
-        content = text[match.end() : end] if end >= match.end() else ""
-        attributes = {name: json.loads(value) for name, value in _ATTRIBUTE.findall(match.group(2))}
-        found.append(Untrusted(content, attributes))
-        position = end + len(closer)
+        end = ends[index]
+        try:
+            attributes = {name: json.loads(value) for name, value in _ATTRIBUTE.findall(match.group(2))}
+        except ValueError:
+            # Not written by `wrap`: a forged tag with an escape that JSON does not know.
+            position = match.end()
+            continue
+        found.append(Untrusted(text[match.end() : end], attributes))
+        position = end + len(f"\n</untrusted-{match.group(1)}>")
     return found

@@ -34,7 +34,8 @@ from molecule_runtime.core.errors import (
 )
 from molecule_runtime.core.identity import origin_of, validate_workspace_id
 from molecule_runtime.core.platform import wire
-from molecule_runtime.core.redaction import redact_text
+from molecule_runtime.core.redaction import MIN_VALUE_CHARS, redact_text
+from molecule_runtime.core.secretfile import secret_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -65,7 +66,10 @@ MAX_A2A_REQUEST_BYTES = 1024 * 1024
 _MAX_REDIRECTS = 3
 _SEND_ATTEMPTS = 5
 _SEND_BACKOFF_CAP = 16.0
-_SHOWN_BODY_CHARS = 200
+_SHOWN_CHARS = 400
+"""Of what the platform says in a refusal; credentials are taken out before it is cut."""
+
+_CLOSE_TIMEOUT = 5.0
 
 _T = TypeVar("_T")
 _peers = TypeAdapter(list[wire.Peer])
@@ -161,7 +165,7 @@ class PlatformClient:
         Raises:
             GoneError: the workspace was removed.
         """
-        path = f"/workspaces/{_segment(workspace_id or self.target.id)}"
+        path = f"/workspaces/{_segment(self.target.id if workspace_id is None else workspace_id)}"
         return await self._call("GET", path, wire.Workspace.model_validate, timeout=timeout)
 
     async def activity(
@@ -244,9 +248,10 @@ class PlatformClient:
     ) -> envelope.Answer:
         """`POST /workspaces/:target/a2a`: say something to another agent and return its answer.
 
-        Sent again only when it was certainly not delivered: no connection, or the platform says that the target is restarting. A
-        read that times out is not repeated, since the target may be at work on it. The message names its sender in
-        `metadata.source_workspace_id`, because the proxy passes no caller on (contract `platform-api.md` 5.3).
+        Sent again only when it was certainly not delivered: no connection, or the platform says that the target is restarting or
+        waking up. A read that times out is not repeated, since the target may be at work on it. The message names its sender in
+        `metadata.source_workspace_id`, whatever `metadata` says, because the proxy passes no caller on (contract
+        `platform-api.md` 5.3).
 
         Returns:
             The agent's `Reply`, an `Accepted` acknowledgement, or a `Failure` that an agent reported.
@@ -260,9 +265,9 @@ class PlatformClient:
             message_id=message_id,
             context_id=context_id,
             files=files,
-            metadata={"source_workspace_id": self.target.id, **(metadata or {})},
+            metadata={**(metadata or {}), "source_workspace_id": self.target.id},
         )
-        encoded = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        encoded = _encode(body)
         path = f"/workspaces/{target_id}/a2a"
         if len(encoded) > MAX_A2A_REQUEST_BYTES:
             raise RequestRefusedError(
@@ -288,6 +293,8 @@ class PlatformClient:
                 if isinstance(exc, UnavailableError) and exc.delivered is not False:
                     raise
                 pause = min(2.0 ** (attempt - 1), _SEND_BACKOFF_CAP) * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
+                if isinstance(exc, UnavailableError) and exc.retry_after is not None:
+                    pause = max(pause, exc.retry_after)
                 if attempt >= _SEND_ATTEMPTS or time.monotonic() + pause >= deadline:
                     raise
                 logger.info(
@@ -339,17 +346,36 @@ class PlatformClient:
         connect_timeout: float | None = None,
     ) -> _T:
         if json_body is not None:
-            content = json.dumps(json_body, ensure_ascii=False, separators=(",", ":")).encode()
+            content = _encode(json_body)
         request = f"{method} {path}"
-        token = await anyio.to_thread.run_sync(self.target.token.read)
+        tokens = [await self._token(request)]
         deadline = time.monotonic() + timeout
-        answer = await self._send(method, path, content, query, token, identify, deadline, connect_timeout)
-        if answer.status == 401:
-            fresh = await anyio.to_thread.run_sync(self.target.token.read)
-            if fresh != token:
-                answer = await self._send(method, path, content, query, fresh, identify, deadline, connect_timeout)
-        if not 200 <= answer.status < 300:
-            raise self._refusal(answer, request)
+        try:
+            answer = await self._send(method, path, content, query, tokens[0], identify, deadline, connect_timeout)
+            if answer.status == 401:
+                fresh = await self._token(request)
+                if fresh and fresh != tokens[0]:
+                    tokens.append(fresh)
+                    answer = await self._send(method, path, content, query, fresh, identify, deadline, connect_timeout)
+            if not 200 <= answer.status < 300:
+                raise self._refusal(answer, request, tokens)
+            return self._read(answer, request, read)
+        except PlatformError as exc:
+            # A server may echo what it was sent: in a header, in a redirect, as a key.
+            exc.args = (_without(str(exc), tokens),)
+            raise
+
+    async def _token(self, request: str) -> str:
+        token = await anyio.to_thread.run_sync(self.target.token.read)
+        if token and (problem := secret_problem(token)):
+            raise CredentialRejectedError(
+                f"{request}: the token of workspace {self.target.id} ({self.target.token.description}) {problem}",
+                workspace_id=self.target.id,
+                request=request,
+            )
+        return token
+
+    def _read(self, answer: _Answer, request: str, read: Callable[[Any], _T]) -> _T:
         data = self._json(answer, request)
         try:
             return read(data)
@@ -379,10 +405,10 @@ class PlatformClient:
         headers = self._headers(token, identify=identify)
         if content is not None:
             headers["Content-Type"] = "application/json"
-        remaining = deadline - time.monotonic()
+        remaining = max(0.001, deadline - time.monotonic())
         limits = httpx.Timeout(remaining, connect=min(connect_timeout or remaining, remaining))
         try:
-            with anyio.fail_after(max(0.001, remaining)):
+            with anyio.fail_after(remaining):
                 for _ in range(_MAX_REDIRECTS + 1):
                     outgoing = self._http.build_request(
                         method, url, params=query, content=content, headers=headers, timeout=limits
@@ -415,7 +441,8 @@ class PlatformClient:
                 f"the connection to {self._origin} broke during {request} ({_reason(exc)}); it may have received the request",
                 workspace_id=self.target.id,
                 request=request,
-            ) from exc
+                # The cause quotes bytes of the server, which may echo the token.
+            ) from None
         raise UnexpectedResponseError(
             f"{request}: more than {_MAX_REDIRECTS} redirects", workspace_id=self.target.id, request=request
         )
@@ -437,14 +464,19 @@ class PlatformClient:
                 chunks.append(chunk)
             return _Answer(response.status_code, response.headers, b"".join(chunks))
         finally:
-            with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
                 await response.aclose()
 
     def _redirect_target(self, answer: _Answer, url: str, method: str, request: str) -> str:
-        location = urljoin(url, str(answer.headers.get("location", "")))
-        if origin_of(location) != self._origin:
+        try:
+            location = urljoin(url, str(answer.headers.get("location", "")))
+            origin = origin_of(location)
+        except ValueError:
+            # An address that is no URL: a port of letters, half a bracket.
+            location, origin = "", "nowhere"
+        if origin != self._origin:
             raise UnexpectedResponseError(
-                f"{request}: refused a redirect from {self._origin} to {origin_of(location)}; credentials stay with their own platform",
+                f"{request}: refused a redirect from {self._origin} to {origin}; credentials stay with their own platform",
                 workspace_id=self.target.id,
                 request=request,
                 status=answer.status,
@@ -470,7 +502,7 @@ class PlatformClient:
                 status=answer.status,
             ) from None
 
-    def _refusal(self, answer: _Answer, request: str) -> PlatformError:
+    def _refusal(self, answer: _Answer, request: str, tokens: Sequence[str]) -> PlatformError:
         details: dict[str, Any] = {}
         try:
             parsed: object = json.loads(answer.body)
@@ -480,12 +512,19 @@ class PlatformClient:
             pass
         said = details.get("error")
         if not isinstance(said, str) or not said:
-            said = answer.body[:_SHOWN_BODY_CHARS].decode(errors="replace").strip() or "no details"
+            said = answer.body.decode(errors="replace").strip() or "no details"
+        text = _without(said, tokens)[:_SHOWN_CHARS]
         hint = details.get("hint")
-        text = redact_text(f"{said}{f' ({hint})' if isinstance(hint, str) and hint else ''}"[: _SHOWN_BODY_CHARS * 3])
+        if isinstance(hint, str) and hint:
+            text += f" ({_without(hint, tokens)[:_SHOWN_CHARS]})"
         message = f"{request}: {answer.status} {text}"
         common: dict[str, Any] = {"workspace_id": self.target.id, "request": request, "status": answer.status}
-        retry_after = _seconds(answer.headers.get("retry-after")) or _seconds(details.get("retry_after"))
+        stated = (
+            answer.headers.get("retry-after"),
+            details.get("retry_after"),
+            details.get("retry_after_seconds"),
+        )
+        retry_after = next((seconds for value in stated if (seconds := _seconds(value))), None)
         match answer.status:
             case 401:
                 return CredentialRejectedError(
@@ -503,7 +542,8 @@ class PlatformClient:
                 return RateLimitedError(message, retry_after=retry_after, **common)
             case status if status >= 500:
                 delivered = details.get("delivery_confirmed")
-                if details.get("restarting") is True:
+                # Refused before anything was forwarded (contract `platform-api.md` 5.2, 5.4, 24.5).
+                if delivered is None and any(details.get(key) is True for key in ("restarting", "waking", "warming")):
                     delivered = False
                 return UnavailableError(
                     message,
@@ -520,6 +560,20 @@ class PlatformClient:
 def _segment(value: str) -> str:
     """Return an id as one URL path segment; ids that break the rule never reach the URL."""
     return quote(validate_workspace_id(value), safe="")
+
+
+def _encode(body: Mapping[str, Any]) -> bytes:
+    """Return compact JSON. A lone surrogate, which has no UTF-8 form, becomes its JSON escape."""
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="backslashreplace")
+
+
+def _without(text: str, tokens: Sequence[str]) -> str:
+    """Take this client's tokens, and whatever looks like a credential, out of a text for people."""
+    for token in tokens:
+        if len(token) >= MIN_VALUE_CHARS:
+            text = text.replace(token, "[REDACTED:token]")
+    # Cut after that, so that no half of a token remains, and before the patterns, which a page of megabytes would keep busy.
+    return redact_text(text[: _SHOWN_CHARS * 10])
 
 
 def _reason(exc: BaseException) -> str:

@@ -86,4 +86,6 @@ def _proxy_for(origin: str) -> str | None:
     if urllib.request.proxy_bypass(host):
         return None
     proxies = urllib.request.getproxies()
-    return proxies.get(scheme) or proxies.get("all") or None
+    proxy = proxies.get(scheme) or proxies.get("all") or None
+    # `localhost:3128` is common, and curl takes it for http.
+    return f"http://{proxy}" if proxy is not None and "://" not in proxy else proxy

@@ -1,18 +1,33 @@
 """The platform's JSON shapes, once: the client sends and reads them, the local platform answers with them.
 
-Requests forbid unknown keys when we build them (the workspace-comms schemas do too, contract `platform-api.md` 24.12); answers keep
-keys that we do not know, since a newer platform may add some. Section numbers are those of `platform-api.md`.
+Requests carry only keys of the workspace-comms schemas, which forbid others (contract `platform-api.md` 24.12); answers keep keys
+that we do not know, since a newer platform may add some. Section numbers are those of `platform-api.md`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias, cast
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 DeliveryMode = Literal["push", "poll"]
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 JsonObject = dict[str, Any]
+
+
+def _object_or_none(value: object) -> object:
+    return cast("JsonObject", value) if isinstance(value, dict) else None
+
+
+def _objects(value: object) -> object:
+    if not isinstance(value, list):
+        return None
+    return [cast("JsonObject", item) for item in cast("list[object]", value) if isinstance(item, dict)]
+
+
+# What other agents wrote: the platform takes any JSON for a card (4.1), and one peer's odd one must not spoil a whole list.
+AgentCard: TypeAlias = Annotated[JsonObject | None, BeforeValidator(_object_or_none)]
+Attachments: TypeAlias = Annotated[list[JsonObject] | None, BeforeValidator(_objects)]
 
 
 class Request(BaseModel):
@@ -118,7 +133,7 @@ class Peer(Response):
     role: str | None = None
     tier: int | None = None
     status: str | None = None
-    agent_card: JsonObject | None = None
+    agent_card: AgentCard = None
     url: str | None = None
     parent_id: str | None = None
     active_tasks: int | None = None
@@ -134,7 +149,7 @@ class Workspace(Response):
     status: str | None = None
     url: str | None = None
     parent_id: str | None = None
-    agent_card: JsonObject | None = None
+    agent_card: AgentCard = None
     active_tasks: int | None = None
     runtime: str | None = None
     delivery_mode: str | None = None
@@ -161,7 +176,7 @@ class ActivityRow(Response):
     peer_name: str | None = None
     peer_role: str | None = None
     agent_card_url: str | None = None
-    attachments: list[JsonObject] | None = None
+    attachments: Attachments = None
 
 
 class ActivityRequest(Request):
