@@ -105,6 +105,7 @@ class FakePlatform:
                 Route("/registry/{id}/peers", self._peers),
                 Route("/workspaces/{id}/a2a", self._a2a, methods=["POST"]),
                 Route("/gate/{name}", self._gate),
+                Route("/card/.well-known/agent-card.json", self._card),
                 Route("/beats/{count}", self._beats),
             ]
         )
@@ -150,6 +151,9 @@ class FakePlatform:
                     answer = await client.post(peer["proxy_to"], json=body, timeout=DEADLINE)
                 return JSONResponse(answer.json(), status_code=answer.status_code)
         return JSONResponse({"status": "queued", "delivery_mode": "poll", "method": "message/send"})
+
+    async def _card(self, _: Request) -> Response:
+        return JSONResponse({"name": "a workspace without a server"})
 
     async def _gate(self, request: Request) -> Response:
         waiting, opened = self.gate(request.path_params["name"])

@@ -13,13 +13,16 @@ import httpx
 import pytest
 
 from molecule_runtime.a2a import cli
+from molecule_runtime.core.envelope import Failure, read_answer
 from molecule_runtime.core.version import version_of
 
-from .support import COMMAND, DEADLINE, ECHO, FakePlatform, Process, Workspace, ask, process, ready, text_of
+from .support import COMMAND, DEADLINE, ECHO, FakePlatform, Process, Workspace, ask, process, ready, serving, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from molecule_runtime.core.envelope import Answer
 
     Make = Callable[..., Workspace]
 
@@ -92,6 +95,25 @@ async def test_a_running_turn_is_finished_before_the_host_ends(make_workspace: M
         opened.set()
         assert await host.exit_code() == 0
     assert answers == ["You said: hello"]
+
+
+async def test_a_turn_that_does_not_end_is_cancelled_and_its_sender_told(
+    make_workspace: Make, platform: FakePlatform
+) -> None:
+    workspace = make_workspace(GATED_ANSWER)
+    waiting, _ = platform.gate("turn")
+    answers: list[Answer] = []
+    async with anyio.create_task_group() as tasks, serving(workspace, drain=0.1) as stop:
+        await ready(workspace)
+
+        async def talk() -> None:
+            answers.append(read_answer(await ask(workspace, "hello")))
+
+        tasks.start_soon(talk)
+        with anyio.fail_after(DEADLINE):
+            await waiting.wait()
+        stop.request("test")
+    assert answers == [Failure(message="Agent error: the workspace is stopping; send the message again")]
 
 
 async def test_a_second_signal_ends_the_host_at_once(make_workspace: Make, platform: FakePlatform) -> None:
