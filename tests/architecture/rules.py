@@ -270,12 +270,27 @@ def project_tables_agree(workspace: Workspace) -> Iterator[str]:
         yield from (f"{member.name}: the command {name} is missing" for name in sorted(missing))
         yield from (f"{member.name}: the command {name} is not in the layout" for name in sorted(extra))
         for name, target in scripts.items():
-            yield from _script_target(member, name, target)
+            if name in expected.optional_scripts:
+                yield from _repeated_script(workspace, member, name, target)
+            else:
+                yield from _script_target(member, name, target)
         for key, value in common.items():
             if member.project.get(key) != value:
                 yield f"{member.name}: [project] {key} is {member.project.get(key)!r}, not {value!r}"
         if "Typing :: Typed" not in member.project.get("classifiers", []):
             yield f"{member.name}: the classifier 'Typing :: Typed' is missing"
+
+
+def _repeated_script(workspace: Workspace, member: Member, name: str, target: str) -> Iterator[str]:
+    """A command that another member owns: pipx exposes only those of the package that it is asked for."""
+    owners = [
+        other
+        for other in workspace.members.values()
+        if name in (MEMBERS[other.name].scripts if other.name in MEMBERS else ())
+    ]
+    owned: set[object] = {owner.project.get("scripts", {}).get(name) for owner in owners}
+    if owned != {target}:
+        yield f"{member.name}: the command {name} points at {target}, its owner's at {', '.join(map(str, owned)) or 'nothing'}"
 
 
 def _script_target(member: Member, name: str, target: str) -> Iterator[str]:

@@ -182,6 +182,15 @@ FAULTS: list[Fault] = [
     ),
     (
         "project_tables_agree",
+        "its owner's at molecule_runtime.mcp.cli:main",
+        lambda root: replace(
+            _pyproject(root, "workspace-runtime"),
+            "[project.scripts]",
+            '[project.scripts]\nmolecule-mcp = "molecule_runtime.main:start"',
+        ),
+    ),
+    (
+        "project_tables_agree",
         "requires-python is '>=3.13'",
         lambda root: replace(_pyproject(root, "tools"), ">=3.11", ">=3.13"),
     ),
