@@ -1,9 +1,15 @@
 """The predecessor's `a2a_mcp_server`: run as a module or by its path, it is `molecule-mcp` over stdio.
 
-Channel plugins start it as `python -m molecule_runtime.a2a_mcp_server` (contract `consumers.md` 4.1).
+Channel plugins start it as `python -m molecule_runtime.a2a_mcp_server` (contract `consumers.md` 4.1), adapters by its path (1.8).
 """
 
+import os
 import sys
+
+if __name__ == "__main__":
+    # Run by its path, Python searches this folder first: `import mcp` would find our own `molecule_runtime/mcp`, not the SDK.
+    _here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - the least that must be imported before this
+    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != _here]  # noqa: PTH100
 
 from molecule_runtime.mcp.cli import main
 from molecule_runtime.mcp_schemas import MOLECULE_MCP_TOOLS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -20,6 +21,7 @@ answer twice, in the content and in the structured content."""
 
 _SHRINK_TO: Final = (16 * 1024, 8 * 1024, 4 * 1024, 1024, 256)
 _MAX_DEPTH: Final = 32
+_HALF: Final = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +135,7 @@ def _shrunk(value: object, limit: int | None, depth: int = 0) -> object:
 
 def _readable(text: str) -> str:
     r"""Replace halves of surrogate pairs, which JSON can carry (`\ud800`) and UTF-8 cannot: one would end the session."""
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text if text.isascii() else _HALF.sub("\ufffd", text)
 
 
 def _json_bytes(value: object) -> int:

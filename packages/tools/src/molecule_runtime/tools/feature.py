@@ -1,0 +1,116 @@
+"""Tools for an adapter's setup: what this wheel announces under `molecule_runtime.features`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from molecule_runtime.core import registry
+from molecule_runtime.core.adapter.tool import Tool, ToolOutput
+from molecule_runtime.core.config import load_config
+from molecule_runtime.core.errors import ConfigurationError
+from molecule_runtime.tools.context import RuntimeIdentity, ToolContext
+from molecule_runtime.tools.dispatcher import available_tools, dispatch
+from molecule_runtime.tools.permissions import Permissions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from molecule_runtime.core.adapter import AdapterConfig
+    from molecule_runtime.core.platform import wire
+    from molecule_runtime.core.platform.client import PlatformClient
+    from molecule_runtime.core.registry import ToolSpec
+
+ROUTE_TOOL = "route_task_to_team"
+"""Contract `workspace-host.md` 16."""
+
+_ROUTE_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "task": {"type": "string", "minLength": 1, "description": "What is to be done."},
+        "preferred_member_id": {
+            "type": "string",
+            "description": "Workspace id of the member that should do it; leave it out to see who could.",
+        },
+    },
+    "required": ["task"],
+    "additionalProperties": False,
+}
+
+
+def tools(config: AdapterConfig, *, children: Sequence[wire.Peer] = ()) -> list[Tool]:
+    """Return the tools of this workspace; none where there is no platform to act on.
+
+    Those of the inbox are left out: the host delivers messages itself. A workspace with children also gets `route_task_to_team`.
+    """
+    platform = config.platform
+    if platform is None:
+        return []
+    context = ToolContext(
+        clients={platform.workspace_id: platform},
+        permissions=_permissions(config.config_path),
+        identity=RuntimeIdentity(model=config.model, workspace_id=config.workspace_id),
+    )
+    implemented = available_tools()
+    found = [
+        _tool(spec, context)
+        for spec in registry.TOOLS
+        if spec.name in implemented and spec.section != registry.INBOX_SECTION
+    ]
+    if children:
+        found.append(_route_tool(platform, context, {child.id for child in children}))
+    return found
+
+
+def _permissions(config_path: str) -> Permissions:
+    try:
+        return Permissions.from_config(load_config(Path(config_path)).rbac)
+    except ConfigurationError:
+        return Permissions.read_only()
+
+
+def _tool(spec: ToolSpec, context: ToolContext) -> Tool:
+    async def run(arguments: Mapping[str, Any]) -> ToolOutput:
+        result = await dispatch(spec.name, arguments, context)
+        return ToolOutput(text=result.text, structured=result.structured, is_error=result.is_error)
+
+    return Tool(name=spec.name, description=spec.short, input_schema=spec.input_schema, run=run)
+
+
+def _route_tool(platform: PlatformClient, context: ToolContext, team: set[str]) -> Tool:
+    async def run(arguments: Mapping[str, Any]) -> ToolOutput:
+        task = arguments.get("task")
+        preferred = arguments.get("preferred_member_id") or ""
+        if not isinstance(task, str) or not task.strip() or not isinstance(preferred, str):
+            text = f"{ROUTE_TOOL}: 'task' must be text, and 'preferred_member_id' text where it is given"
+            return ToolOutput(text=text, structured={"success": False, "error": text}, is_error=True)
+        if preferred:
+            if preferred not in team:
+                text = f"{preferred!r:.140} is not a member of your team; the members are: {', '.join(sorted(team))}"
+                return ToolOutput(text=text, structured={"success": False, "error": text}, is_error=True)
+            result = await dispatch("delegate_task", {"workspace_id": preferred, "task": task}, context)
+            return ToolOutput(text=result.text, structured=result.structured, is_error=result.is_error)
+        # Asked again: who is there changes.
+        listed = await dispatch("list_peers", {}, context)
+        peers: list[dict[str, Any]] = list(listed.structured.get("peers", []))
+        members = [
+            {key: peer.get(key) for key in ("id", "name", "status", "skills")} for peer in peers if peer["id"] in team
+        ]
+        decision: dict[str, Any] = {
+            "success": bool(members),
+            "action": "choose_member",
+            "message": "Choose the member that fits and call this tool again with its id, or call delegate_task.",
+            "task": task,
+            "members": members,
+        }
+        if not members:
+            decision["error"] = listed.text if listed.is_error else "no member of your team is known to the platform"
+        return ToolOutput(text=json.dumps(decision, ensure_ascii=False), structured=decision, is_error=not members)
+
+    return Tool(
+        name=ROUTE_TOOL,
+        description="Find the member of your team for a task, or hand it to the member you name. Returns the candidates or the answer.",
+        input_schema=_ROUTE_SCHEMA,
+        run=run,
+    )
