@@ -144,7 +144,9 @@ class Tenant:
     sent: bytearray
 
     async def create(self, name: str, **fields: Any) -> Member:
-        answer = await self.http.post("/workspaces", json={"name": name, "external": True, **fields}, headers=self.admin)
+        answer = await self.http.post(
+            "/workspaces", json={"name": name, "external": True, **fields}, headers=self.admin
+        )
         assert answer.status_code == 201, answer.text
         made = answer.json()
         return Member(made["id"], made["connection"]["auth_token"])
@@ -186,9 +188,7 @@ async def tenant(data: Path) -> AsyncGenerator[Tenant]:
             upstream, downstream = await asyncio.open_connection(host, port)
             opened.append(downstream)
 
-            async def copy(
-                source: asyncio.StreamReader, sink: asyncio.StreamWriter, record: bytearray | None
-            ) -> None:
+            async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter, record: bytearray | None) -> None:
                 while chunk := await source.read(65536):
                     if record is not None:
                         record.extend(chunk)

@@ -293,7 +293,9 @@ def test_a_list_that_is_too_long_loses_whole_rows_and_stays_json() -> None:
 
 
 @pytest.mark.parametrize(
-    "character", ["x", "\n", '"', "\\", "\x00", "é", "😀", "\ud800"], ids=["x", "nl", "quote", "bs", "nul", "e", "emoji", "half"]
+    "character",
+    ["x", "\n", '"', "\\", "\x00", "é", "😀", "\ud800"],
+    ids=["x", "nl", "quote", "bs", "nul", "e", "emoji", "half"],
 )
 def test_no_answer_is_longer_than_a_client_can_read(character: str) -> None:
     huge = character * 100_000
