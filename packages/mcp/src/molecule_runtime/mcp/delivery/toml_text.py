@@ -1,0 +1,134 @@
+"""TOML, changed in place: the tables of one server are replaced, every other line stays.
+
+`tomlkit` writes what is added, so that names with dots and values with control characters are quoted; `tomllib` reads.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from typing import Any
+
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
+
+_HEADER = re.compile(r"[ \t]*\[[^\n]*\][ \t]*(?:#[^\n]*)?\r?\n?")
+
+
+class Toml:
+    """The format of Codex' settings."""
+
+    def parse(self, text: str) -> dict[str, Any]:
+        """Return the content."""
+        return tomllib.loads(text)
+
+    def put(self, text: str, keys: tuple[str, ...], name: str, entry: dict[str, Any]) -> str:
+        """Return the text with the tables of one server, where they were or at the end."""
+        block = _render(keys, name, entry)
+        kept, place = _without(text, (*keys, name), name)
+        if place is None:
+            end = "" if not kept or kept.endswith("\n") else "\n"
+            changed = f"{kept}{end}{chr(10) if kept.strip() else ''}{block}"
+        else:
+            tail = kept[place:]
+            gap = "\n" if tail.strip() and not tail.startswith(("\n", "\r\n")) else ""
+            changed = f"{kept[:place]}{block}{gap}{tail}"
+        if _server(changed, keys, name) == entry:
+            return changed
+        return _by_document(text, keys, name, entry)
+
+    def drop(self, text: str, keys: tuple[str, ...], name: str) -> str:
+        """Return the text without the tables of one server."""
+        changed, place = _without(text, (*keys, name), name)
+        if place is not None and _server(changed, keys, name) is None:
+            # At the end of the file, the blank line that separated it would be left over.
+            return changed if changed[place:].strip() else f"{changed[:place].rstrip()}\n".lstrip("\n")
+        return _by_document(text, keys, name, None)
+
+
+def _render(keys: tuple[str, ...], name: str, entry: dict[str, Any]) -> str:
+    document = tomlkit.document()
+    node: Any = document
+    for key in keys:
+        table = tomlkit.table(is_super_table=True)
+        node.append(key, table)
+        node = table
+    node.append(name, tomlkit.item(entry))
+    return tomlkit.dumps(document)
+
+
+def _without(text: str, path: tuple[str, ...], name: str) -> tuple[str, int | None]:
+    """Return the text without the tables at `path` and below, and where the first of them was.
+
+    Blank lines and comments at the end of a table stay: they usually belong to what follows. The predecessor's marker lines go.
+    """
+    lines = text.splitlines(keepends=True)
+    markers = {f"# >>> molecule-mcp:{name} >>>", f"# <<< molecule-mcp:{name} <<<"}
+    kept: list[str] = []
+    pending: list[str] = []
+    place: int | None = None
+    inside = False
+    for line in lines:
+        if _HEADER.fullmatch(line):
+            header = _header_path(line)
+            if header is not None:
+                kept += pending
+                pending = []
+                inside = header[: len(path)] == path
+                if inside and place is None:
+                    place = sum(map(len, kept))
+        if line.strip() in markers:
+            continue
+        if not inside:
+            kept.append(line)
+        elif line.strip() and not line.lstrip().startswith("#"):
+            pending = []
+        else:
+            pending.append(line)
+    return "".join([*kept, *pending]), place
+
+
+def _header_path(line: str) -> tuple[str, ...] | None:
+    """Return the dotted name in a table's header, or None for a line that only looks like one."""
+    try:
+        node: Any = tomllib.loads(line)
+    except tomllib.TOMLDecodeError:
+        return None
+    path: list[str] = []
+    while isinstance(node, (dict, list)) and node:
+        if isinstance(node, list):
+            node = node[0]
+            continue
+        key = next(iter(node))
+        path.append(key)
+        node = node[key]
+    return tuple(path)
+
+
+def _server(text: str, keys: tuple[str, ...], name: str) -> object:
+    """Return what a text declares for one server; None for nothing, and for a text that is not TOML."""
+    try:
+        node: Any = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return ...
+    for key in (*keys, name):
+        node = node.get(key) if isinstance(node, dict) else None
+    return node
+
+
+def _by_document(text: str, keys: tuple[str, ...], name: str, entry: dict[str, Any] | None) -> str:
+    """Change an inline or dotted declaration, which has no table of its own."""
+    try:
+        document = tomlkit.parse(text)
+        node: Any = document
+        for key in keys:
+            node = node[key]
+        if name in node:
+            node.remove(name)
+        if entry is not None:
+            inline = tomlkit.inline_table()
+            inline.update(entry)
+            node[name] = inline
+        return tomlkit.dumps(document)
+    except (TOMLKitError, KeyError, TypeError, AttributeError) as exc:
+        raise ValueError(f"the declaration of {name!r} is in a form that cannot be changed: {exc}") from exc
