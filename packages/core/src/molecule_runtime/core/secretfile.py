@@ -23,10 +23,11 @@ def write_private(path: Path, content: str | bytes) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     data = content.encode() if isinstance(content, str) else content
-    # mkstemp opens with O_EXCL and mode 0600 whatever the umask is.
+    # mkstemp opens with O_EXCL and mode 0600; a umask may take bits from the owner too, which chmod puts back.
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as handle:
+            Path(name).chmod(0o600)
             handle.write(data)
             handle.flush()
             os.fsync(handle.fileno())
@@ -47,13 +48,7 @@ def read_secret(path: Path) -> str:
         ValueError: it is not a regular file, not UTF-8, is empty, too large, holds more than one word (a paste of several
             tokens), or a character that no HTTP header can carry.
     """
-    # Non-blocking: opening a pipe would otherwise wait for a writer, for ever.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with os.fdopen(descriptor, "rb") as handle:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError(
-                "is not a regular file; it is read again for each use, which a pipe or a folder does not allow"
-            )
+    with open(path, "rb", opener=_open_regular) as handle:  # noqa: PTH123 - Path.open takes no opener
         data = handle.read(MAX_SECRET_BYTES + 1)
     if len(data) > MAX_SECRET_BYTES:
         raise ValueError("is larger than 64 KiB, so it is not a token")
@@ -64,6 +59,18 @@ def read_secret(path: Path) -> str:
     if problem := secret_problem(secret):
         raise ValueError(problem)
     return secret
+
+
+def _open_regular(path: str, flags: int) -> int:
+    # Non-blocking: opening a pipe would otherwise wait for a writer, for ever.
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("is not a regular file; it is read anew for each use")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def secret_problem(secret: str) -> str | None:
