@@ -5,7 +5,7 @@ The JSON Schema and the table in the README are made from it, so a key is added 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence  # noqa: TC003 - pydantic evaluates the annotations
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from pydantic import Field, WrapValidator, model_validator

@@ -1,0 +1,101 @@
+"""Renders the table of keys in the README from the model: `python -m molecule_runtime.core.config.reference [--check]`."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from molecule_runtime.core.config.model import WorkspaceConfig
+from molecule_runtime.core.config.review import fields_of
+from molecule_runtime.core.config.values import in_words, item_of, model_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
+
+BEGIN = "<!-- config.yaml: written by python -m molecule_runtime.core.config.reference -->"
+END = "<!-- config.yaml: end -->"
+README = Path(__file__).parents[5] / "README.md"
+"""In the source tree; the wheel carries the README as its description."""
+
+
+def render() -> str:
+    """Return the table of every key."""
+    lines = ["| key | value | default | environment | meaning |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in _rows(WorkspaceConfig, "")
+    ]
+    return "\n".join(lines)
+
+
+def insert(readme: str, table: str) -> str:
+    """Return the README with the table between its markers.
+
+    Raises:
+        ValueError: the markers are not there, once each and in order.
+    """
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end or BEGIN in rest or END in after:
+        raise ValueError(f"the README must hold {BEGIN} and {END}, once each and in this order")
+    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
+
+
+def main(argv: Sequence[str] | None = None, *, file: Path = README) -> int:
+    """Write the table into the README, or with `--check` print how it differs from the model and return 1."""
+    parser = argparse.ArgumentParser(prog="python -m molecule_runtime.core.config.reference", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; fail when the README is out of date")
+    options = parser.parse_args(argv)
+    stored = file.read_text(encoding="utf-8")
+    derived = insert(stored, render())
+    if not options.check:
+        file.write_text(derived, encoding="utf-8")
+        return 0
+    diff = difflib.unified_diff(
+        stored.splitlines(keepends=True), derived.splitlines(keepends=True), str(file), "derived from the model"
+    )
+    sys.stdout.writelines(diff)
+    return int(stored != derived)
+
+
+def _rows(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, ...]]:
+    for key, info in fields_of(model).items():
+        yield f"`{prefix}{key}`", _kind(info), _default(info), _environment(info), info.description or ""
+        below = model_of(info.annotation)
+        if below is not None:
+            yield from _rows(below, f"{prefix}{key}.")
+        elif (row := model_of(item_of(info.annotation))) is not None:
+            yield from _rows(row, f"{prefix}{key}[].")
+
+
+def _kind(info: FieldInfo) -> str:
+    return in_words(info).removeprefix("a ").removeprefix("an ")
+
+
+def _default(info: FieldInfo) -> str:
+    if info.is_required():
+        return "required"
+    value = info.get_default(call_default_factory=True, validated_data={})
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, (str, int)) and value != "":
+        return f"`{value}`" if isinstance(value, str) else str(value)
+    if isinstance(value, tuple) and value:
+        return ", ".join(f"`{getattr(item, 'type', item)}`" for item in value)
+    return ""
+
+
+def _environment(info: FieldInfo) -> str:
+    extra: Any = info.json_schema_extra
+    return ", ".join(f"`{name}`" for name in extra.get("x-environment", [])) if isinstance(extra, dict) else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
