@@ -6,7 +6,7 @@ import argparse
 import difflib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from molecule_runtime.core.config.model import WorkspaceConfig
 from molecule_runtime.core.config.review import fields_of
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 BEGIN = "<!-- config.yaml: written by python -m molecule_runtime.core.config.reference -->"
 END = "<!-- config.yaml: end -->"
-README = Path(__file__).parents[5] / "README.md"
+README = Path(__file__).parents[4] / "README.md"
 """In the source tree; the wheel carries the README as its description."""
 
 
@@ -88,13 +88,14 @@ def _default(info: FieldInfo) -> str:
     if isinstance(value, (str, int)) and value != "":
         return f"`{value}`" if isinstance(value, str) else str(value)
     if isinstance(value, tuple) and value:
-        return ", ".join(f"`{getattr(item, 'type', item)}`" for item in value)
+        return ", ".join(f"`{getattr(item, 'type', item)}`" for item in cast("tuple[object, ...]", value))
     return ""
 
 
 def _environment(info: FieldInfo) -> str:
-    extra: Any = info.json_schema_extra
-    return ", ".join(f"`{name}`" for name in extra.get("x-environment", [])) if isinstance(extra, dict) else ""
+    extra = info.json_schema_extra
+    names = cast("list[str]", extra.get("x-environment", [])) if isinstance(extra, dict) else []
+    return ", ".join(f"`{name}`" for name in names)
 
 
 if __name__ == "__main__":
