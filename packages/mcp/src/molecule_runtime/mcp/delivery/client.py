@@ -13,7 +13,7 @@ from molecule_runtime.core.secretfile import write_private
 from molecule_runtime.mcp.delivery.errors import DeliveryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Mapping
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
 
@@ -110,7 +110,7 @@ class FileClient:
         found: dict[str, dict[str, Any]] = {}
         for name, entry in self._servers(self._parse(path, text or "")).items():
             if isinstance(entry, dict):
-                spec = cast("Document", copy.deepcopy(entry))
+                spec = copy.deepcopy(cast("Document", entry))
                 found[str(name)] = {own.get(str(key), str(key)): value for key, value in spec.items()}
         return found
 
@@ -174,11 +174,12 @@ class FileClient:
         """Return the document without empty mappings on the way to the servers: absent and empty mean the same."""
         pruned = copy.deepcopy(document)
         for depth in range(len(self.keys), 0, -1):
-            node: Any = pruned
+            node = pruned
             for key in self.keys[: depth - 1]:
-                node = node.get(key) if isinstance(node, dict) else None
-            if isinstance(node, dict) and node.get(self.keys[depth - 1], ...) in (None, {}):
-                cast("Document", node).pop(self.keys[depth - 1])
+                inner: object = node.get(key)
+                node = cast("Document", inner) if isinstance(inner, dict) else {}
+            if node.get(self.keys[depth - 1], ...) in (None, {}):
+                del node[self.keys[depth - 1]]
         return pruned
 
 
@@ -211,7 +212,7 @@ def _read(path: Path) -> str | None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Generator[None]:
     """Keep other processes of ours out of a folder; the lock is on the folder itself, so nothing is left behind."""
     try:
         import fcntl

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from json.decoder import scanstring
-from typing import Any
+from typing import Any, cast
 
 _TRIVIA = re.compile(r"(?:[ \t\r\n]+|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
 _ATOM = re.compile(r"true|false|null|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_DECODER = json.JSONDecoder()
 _INDENT = re.compile(r"\n([ \t]+)\"")
 
 
@@ -103,9 +103,10 @@ class _Reader:
 
     def _string(self, position: int) -> tuple[str, int]:
         try:
-            return scanstring(self.text, position + 1, True)
+            value, end = _DECODER.raw_decode(self.text, position)
         except json.JSONDecodeError as exc:
             raise self._error(exc.msg, exc.pos) from None
+        return str(value), end
 
     def _skip(self, position: int) -> int:
         match = _TRIVIA.match(self.text, position)
@@ -127,7 +128,7 @@ class Jsonc:
         value = _Reader(text).document().value
         if not isinstance(value, dict):
             raise ValueError(f"the top level is not an object but {type(value).__name__}")  # noqa: TRY004 - of the text
-        return value
+        return cast("dict[str, Any]", value)
 
     def put(self, text: str, keys: tuple[str, ...], name: str, entry: dict[str, Any]) -> str:
         """Return the text with one member set."""

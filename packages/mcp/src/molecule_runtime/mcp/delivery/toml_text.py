@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from typing import Any
+from typing import Any, cast
 
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
@@ -91,28 +91,27 @@ def _without(text: str, path: tuple[str, ...], name: str) -> tuple[str, int | No
 def _header_path(line: str) -> tuple[str, ...] | None:
     """Return the dotted name in a table's header, or None for a line that only looks like one."""
     try:
-        node: Any = tomllib.loads(line)
+        node: object = tomllib.loads(line)
     except tomllib.TOMLDecodeError:
         return None
     path: list[str] = []
-    while isinstance(node, (dict, list)) and node:
+    while node:
         if isinstance(node, list):
-            node = node[0]
+            (node,) = cast("list[object]", node)
             continue
-        key = next(iter(node))
+        ((key, node),) = cast("dict[str, object]", node).items()
         path.append(key)
-        node = node[key]
     return tuple(path)
 
 
 def _server(text: str, keys: tuple[str, ...], name: str) -> object:
     """Return what a text declares for one server; None for nothing, and for a text that is not TOML."""
     try:
-        node: Any = tomllib.loads(text)
+        node: object = tomllib.loads(text)
     except tomllib.TOMLDecodeError:
         return ...
     for key in (*keys, name):
-        node = node.get(key) if isinstance(node, dict) else None
+        node = cast("dict[str, object]", node).get(key) if isinstance(node, dict) else None
     return node
 
 
@@ -126,7 +125,7 @@ def _by_document(text: str, keys: tuple[str, ...], name: str, entry: dict[str, A
         if name in node:
             node.remove(name)
         if entry is not None:
-            inline = tomlkit.inline_table()
+            inline: Any = tomlkit.inline_table()
             inline.update(entry)
             node[name] = inline
         return tomlkit.dumps(document)
