@@ -197,8 +197,12 @@ def _servers(value: object, place: str, problems: list[str]) -> dict[str, dict[s
     if isinstance(value, dict):
         rows = list(cast("dict[object, object]", value).items())
     elif isinstance(value, list):
-        for item in cast("list[object]", value):
-            rows.append((cast("dict[object, object]", item).get("name") if isinstance(item, dict) else None, item))
+        rows = [
+            (cast("dict[object, object]", item)["name"], cast("object", item))
+            if isinstance(item, dict) and "name" in item
+            else (None, item)
+            for item in cast("list[object]", value)
+        ]
     else:
         problems.append(f"{place}: mcpServers must be an object or a list, not {type(value).__name__}")
     servers: dict[str, dict[str, Any]] = {}

@@ -185,7 +185,7 @@ def _skills(
     skills: dict[str, LoadedSkill] = {}
     offering = installed.offering("load_skills")
     for feature, load_skills in offering:
-        found = _guarded(feature, lambda call=load_skills: call(config, runtime=runtime, folders=folders), problems)
+        found = _guarded(feature, problems, load_skills, config, runtime=runtime, folders=folders)
         if found is not None:
             problems += found.problems
             for skill in found.skills:
@@ -204,7 +204,7 @@ def _tools(
 ) -> list[Tool]:
     tools: dict[str, Tool] = {}
     for feature, offer in installed.offering("tools"):
-        for tool in _guarded(feature, lambda call=offer: list(call(config, children=children)), problems) or ():
+        for tool in _guarded(feature, problems, offer, config, children=children) or ():
             tools.setdefault(tool.name, tool)
     for skill in skills:
         for tool in skill.tools:
@@ -212,9 +212,9 @@ def _tools(
     return list(tools.values())
 
 
-def _guarded(feature: str, call: Callable[[], Any], problems: list[str]) -> Any:
+def _guarded(feature: str, problems: list[str], call: Callable[..., Any], config: AdapterConfig, **options: Any) -> Any:
     try:
-        return call()
+        return call(config, **options)
     except Exception as exc:
         logger.debug("feature %s failed", feature, exc_info=True)
         problems.append(f"feature {feature} failed: {type(exc).__name__}: {exc}")

@@ -1,0 +1,31 @@
+"""Our own example adapters pass the suite that we give to adapter authors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from molecule_runtime.a2a.examples import calculator, lead, table
+from molecule_runtime.core.testing import AdapterConformance
+
+if TYPE_CHECKING:
+    from molecule_runtime.core.testing import FakePlatform
+
+
+class TestCalculator(AdapterConformance):
+    adapter_class = calculator.Adapter
+    message = "What is (17 * 23) + 4?"
+
+
+class TestTable(AdapterConformance):
+    adapter_class = table.Adapter
+    failing_runtime_config: ClassVar[dict[str, Any] | None] = {"csv": "no-such-file.csv"}
+    message = "Which planet has the largest mass?"
+
+
+class TestLead(AdapterConformance):
+    adapter_class = lead.Adapter
+    failing_runtime_config: ClassVar[dict[str, Any] | None] = {"timeout_seconds": -1}
+    message = "ask Calculator: 2 + 2"
+
+    def prepare_platform(self, platform: FakePlatform) -> None:
+        platform.add_peer("ws-calculator", "Calculator")
