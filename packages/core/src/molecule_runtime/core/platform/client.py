@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -571,7 +572,8 @@ def _without(text: str, tokens: Sequence[str]) -> str:
     """Take this client's tokens, and whatever looks like a credential, out of a text for people."""
     for token in tokens:
         if len(token) >= MIN_VALUE_CHARS:
-            text = text.replace(token, "[REDACTED:token]")
+            # In any case: a host name, for one, comes out in lower case.
+            text = re.sub(re.escape(token), "[REDACTED:token]", text, flags=re.IGNORECASE)
     # Cut after that, so that no half of a token remains, and before the patterns, which a page of megabytes would keep busy.
     return redact_text(text[: _SHOWN_CHARS * 10])
 
