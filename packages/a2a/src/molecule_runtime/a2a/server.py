@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hmac
 import inspect
 import logging
 import socket
@@ -21,6 +20,7 @@ from starlette.routing import Route
 from molecule_runtime.a2a import inbound
 from molecule_runtime.a2a.card import CardFacts, Configuration
 from molecule_runtime.a2a.errors import AddressInUseError, BootError
+from molecule_runtime.core.bearer import bearer_matches
 from molecule_runtime.core.presence import Phase
 from molecule_runtime.core.redaction import redact_text
 
@@ -211,7 +211,7 @@ def _refusal(state: HostState, request_id: object) -> Response | None:
 
 async def _transcript(state: HostState, request: Request) -> Response:
     token = await anyio.to_thread.run_sync(state.token.read)
-    if not _authorised(request, token):
+    if not bearer_matches(token, request.scope["headers"]):
         return JSONResponse({"error": "unauthorized"}, status_code=401)
     try:
         since = int(request.query_params.get("since", "0"))
@@ -232,11 +232,3 @@ async def _transcript(state: HostState, request: Request) -> Response:
         logger.warning("the adapter's transcript failed", exc_info=True)
         detail = redact_text(f"{type(exc).__name__}: {exc}")[:300]
         return JSONResponse({"error": "transcript unavailable", "detail": detail}, status_code=503)
-
-
-def _authorised(request: Request, token: str) -> bool:
-    """Compare in bytes and in constant time: a header may hold any byte, and comparing such text raises."""
-    scheme, _, given = dict(request.scope["headers"]).get(b"authorization", b"").partition(b" ")
-    if scheme.lower() != b"bearer" or not token:
-        return False
-    return hmac.compare_digest(given.strip(), token.encode())

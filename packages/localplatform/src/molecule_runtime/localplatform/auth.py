@@ -10,6 +10,7 @@ import hmac
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from molecule_runtime.core.bearer import bearer_of
 from molecule_runtime.localplatform import timestamps
 from molecule_runtime.localplatform.store import tokens
 from molecule_runtime.localplatform.web import Refusal
@@ -43,18 +44,9 @@ class Caller:
 
 
 def credentials_of(request: Request) -> Credentials:
-    """Read the `Authorization` header; whatever bytes it holds, this does not fail.
-
-    The scheme word counts in any case (RFC 9110). Another scheme is the same as none, and several headers are none that any token has.
-    """
-    values = request.headers.getlist("authorization")
-    if len(values) > 1:
-        return Credentials(b"")
-    scheme, _, token = (values[0] if values else "").strip().partition(" ")
-    token = token.strip()
-    if scheme.lower() != "bearer" or not token:
-        return Credentials(None)
-    return Credentials(tokens.digest(token))
+    """Read the `Authorization` header; whatever bytes it holds, this does not fail."""
+    token = bearer_of(request.scope["headers"])
+    return Credentials(None if token is None else tokens.digest(token))
 
 
 class Auth:

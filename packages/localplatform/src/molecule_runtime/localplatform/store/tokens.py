@@ -28,9 +28,9 @@ class TokenRow:
     last_used_at: int | None
 
 
-def digest(token: str) -> bytes:
+def digest(token: str | bytes) -> bytes:
     """Return what is stored of a token."""
-    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+    return hashlib.sha256(token.encode() if isinstance(token, str) else token).digest()
 
 
 def mint(connection: sqlite3.Connection, workspace_id: str, *, kind: Literal["instance", "api"], now: int) -> str:
