@@ -10,6 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from molecule_runtime.a2a import commands
 from molecule_runtime.a2a.settings import delivery_mode, load_settings
 from molecule_runtime.a2a.stopping import StopSignal
 from molecule_runtime.core import env, logs
@@ -55,7 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 after a clean stop, 1 when the workspace could not be brought up, 2 when its settings cannot be used.
     """
-    _, extra = _parser().parse_known_args(argv)
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if arguments and arguments[0] in commands.NAMES:
+        return commands.run(arguments)
+    _, extra = _parser().parse_known_args(arguments)
     stop = StopSignal()
     guard = _Guard(stop)
     if argv is None:
@@ -98,6 +102,7 @@ def _run(stop: StopSignal, extra: Sequence[str]) -> None:
             raise ConfigurationError(
                 f"{settings.config_path / 'config.yaml'}: observability.log_level: {str(exc).removeprefix('LOG_LEVEL ')}"
             ) from None
+    commands.require_preflight(settings.config_path, config)
     # The SDK and the server take most of a second to import: not for --help and not for a typing error.
     import anyio
 
@@ -140,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
         " and from config.yaml in WORKSPACE_CONFIG_PATH.",
         epilog="environment variables:\n"
         + "\n".join(lines)
+        + "\n\nsubcommands:\n  check   tell what keeps this workspace from running\n  schema  print the JSON Schema of config.yaml"
         + "\n\nexit codes: 0 stopped, 1 boot failed, 2 configuration",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -236,7 +236,9 @@ class _Loading:
             if error["type"] == "missing":
                 self._add("error", "missing-key", path, "is missing", "add it")
                 continue
-            rule, remedy = rule_of(path, error, quoted=isinstance(error["input"], str) and self._is_quoted(path))
+            rule, remedy = rule_of(
+                path, cast("Mapping[str, Any]", error), quoted=isinstance(error["input"], str) and self._is_quoted(path)
+            )
             self._add("error", "wrong-value", path, rule, remedy, value=self._written(path, error["input"]))
         return None
 

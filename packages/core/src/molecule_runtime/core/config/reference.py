@@ -94,7 +94,7 @@ def _default(info: FieldInfo) -> str:
 
 def _environment(info: FieldInfo) -> str:
     extra = info.json_schema_extra
-    names = cast("list[str]", extra.get("x-environment", [])) if isinstance(extra, dict) else []
+    names = cast("dict[str, list[str]]", extra).get("x-environment", []) if isinstance(extra, dict) else []
     return ", ".join(f"`{name}`" for name in names)
 
 

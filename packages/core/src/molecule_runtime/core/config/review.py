@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from pydantic import BaseModel
-    from pydantic_core import ErrorDetails
 
     from molecule_runtime.core.config.findings import KeyPath
 
@@ -48,7 +47,7 @@ def annotation_at(model: type[BaseModel], path: KeyPath) -> Any:
     return current
 
 
-def rule_of(path: KeyPath, error: ErrorDetails, *, quoted: bool) -> tuple[str, str]:
+def rule_of(path: KeyPath, error: Mapping[str, Any], *, quoted: bool) -> tuple[str, str]:
     """Say what the value at a path must be, and what to do about it."""
     rule = annotation_at(WorkspaceConfig, path)
     default = _default(rule)
@@ -79,7 +78,8 @@ def _unknown(data: Mapping[str, Any], model: type[BaseModel], path: KeyPath) -> 
             yield from _below(value, info.annotation, here)
         elif not key.startswith(("x-", ".")):
             # Keys that begin so hold anchors by convention.
-            near = _near(key, set(fields) - set(data), _VERY_NEAR if owned_by_others else _NEAR)
+            known = set(fields) - set(data) if owned_by_others else set(fields)
+            near = _near(key, known, _VERY_NEAR if owned_by_others else _NEAR)
             if near:
                 yield here, dotted((*path, near))
             elif not owned_by_others:
