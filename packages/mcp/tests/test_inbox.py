@@ -16,7 +16,7 @@ from molecule_runtime.core.platform.client import MAX_RESPONSE_BYTES, PlatformCl
 from molecule_runtime.core.targets import WorkspaceTarget
 from molecule_runtime.core.tokens import StaticToken
 from molecule_runtime.mcp.inbox import PAGE, InboxPoller, PolledInbox, mailbox_of
-from molecule_runtime.mcp.store import InboxStore
+from molecule_runtime.mcp.store import InboxStore, Mailbox
 from molecule_runtime.tools import InboxMessage, Permissions, ToolContext, ToolResult, dispatch
 
 from .world import WAIT_SECONDS, Http, Member, Received, Tenant, target
@@ -37,17 +37,17 @@ class Desk:
     def __init__(self, pools: ConnectionPools, store: InboxStore, *served: tuple[str, Member]) -> None:
         self.store = store
         targets = [target(url, member) for url, member in served]
-        self.clients = {item.id: PlatformClient(item, pools) for item in targets}
-        self.boxes = {item.id: mailbox_of(item) for item in targets}
-        self.inbox = PolledInbox(store, dict(self.boxes))
-        self.context = ToolContext(clients=dict(self.clients), permissions=Permissions(("operator",)), inbox=self.inbox)
+        self.clients: dict[str, PlatformClient] = {item.id: PlatformClient(item, pools) for item in targets}
+        self.boxes: dict[str, Mailbox] = {item.id: mailbox_of(item) for item in targets}
+        self.inbox = PolledInbox(store, self.boxes)
+        self.context = ToolContext(clients=self.clients, permissions=Permissions(("operator",)), inbox=self.inbox)
 
     def poller(self, member: Member = ALICE) -> InboxPoller:
-        client = self.clients[validate_workspace_id(member.id)]
+        client = self.clients[member.id]
         return InboxPoller(client, self.store, self.inbox, tag_arrival=len(self.clients) > 1)
 
     def cursor(self, member: Member = ALICE) -> str | None:
-        return self.store.cursor(self.boxes[validate_workspace_id(member.id)])
+        return self.store.cursor(self.boxes[member.id])
 
     def waiting(self) -> list[str]:
         return [message.activity_id for message in self.store.peek(list(self.boxes.values()), 10_000)]
@@ -131,7 +131,7 @@ async def test_a_cursor_that_the_platform_no_longer_knows_is_forgotten_and_nothi
     await poller.poll()
     (popped, waiting) = desk.waiting()
     await desk.json("inbox_pop", activity_id=popped)
-    store.add(desk.boxes[validate_workspace_id(ours.id)], [], cursor="00000000-0000-4000-8000-000000000000")
+    store.add(desk.boxes[ours.id], [], cursor="00000000-0000-4000-8000-000000000000")
     await acme.message(lead, ours, "new")
     assert await poller.poll() is True
     assert desk.cursor(ours) is None
@@ -164,7 +164,14 @@ async def test_a_failed_poll_moves_nothing(desk: Desk, scripted: Http) -> None:
     poller = desk.poller()
     scripted.says((200, [row("a")]))
     await poller.poll()
-    for answer in ((500, {"error": "x"}), (401, {"error": "x"}), (200, b"<html>"), (200, {"rows": []}), None):
+    answers: list[tuple[int, object] | None] = [
+        (500, {"error": "x"}),
+        (401, {"error": "x"}),
+        (200, b"<html>"),
+        (200, {"rows": []}),
+        None,
+    ]
+    for answer in answers:
         scripted.says(answer)
         with pytest.raises(PlatformError):
             await poller.poll()

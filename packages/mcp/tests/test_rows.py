@@ -88,9 +88,11 @@ def test_a_body_that_says_nothing_falls_back_to_the_summary_and_then_to_saying_s
 
 
 def test_the_result_of_our_own_delegation_is_its_text() -> None:
-    for body in ({"text": "done", "delegation_id": "d-1"}, '{"text": "done"}'):
+    said: tuple[object, ...] = ({"text": "done", "delegation_id": "d-1"}, '{"text": "done"}')
+    nothing: tuple[object, ...] = (None, {"text": 7}, "junk")
+    for body in said:
         assert message(source_id=OWN, method="delegate_result", response_body=body).text == "done"
-    for body in (None, {"text": 7}, "junk"):
+    for body in nothing:
         assert message(source_id=OWN, method="delegate_result", response_body=body, summary="s").text == "s"
 
 

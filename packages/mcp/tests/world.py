@@ -203,10 +203,10 @@ async def tenant(data: Path, *, port: int = 0) -> AsyncGenerator[Tenant]:
     sent = bytearray()
     async with serve(settings) as platform, httpx.AsyncClient(base_url=platform.url, trust_env=False) as http:
         opened: list[asyncio.StreamWriter] = []
-        host, port = urlsplit(platform.url).hostname, urlsplit(platform.url).port
+        behind = urlsplit(platform.url).port
 
         async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            upstream, downstream = await asyncio.open_connection(host, port)
+            upstream, downstream = await asyncio.open_connection("127.0.0.1", behind)
             opened.append(downstream)
 
             async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter, record: bytearray | None) -> None:
