@@ -163,8 +163,8 @@ class BaseAdapter(ABC):
         sessions = [state.get("session_id") for state in states]
         self._snapshot_session_id = next((one for one in sessions if isinstance(one, str) and one), None)
         transcripts: list[object] = [state.get(key) for state in states for key in ("transcript_lines", "transcript")]
-        kept = [cast("list[Any]", one) for one in transcripts if isinstance(one, list)]
-        self._snapshot_transcript = [*kept[0]] if kept else None
+        kept = (list(cast("list[object]", one)) for one in transcripts if isinstance(one, list))
+        self._snapshot_transcript = next(kept, None)
 
     # --- sessions ---------------------------------------------------------------------------------------------------------
 

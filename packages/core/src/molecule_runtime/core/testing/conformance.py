@@ -12,17 +12,14 @@ import inspect
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from molecule_runtime.core.adapter import BaseAdapter, RuntimeCapabilities
 from molecule_runtime.core.errors import MoleculeError
 from molecule_runtime.core.testing.executor_checks import ExecutorChecks
 from molecule_runtime.core.testing.import_checks import ImportChecks
-from molecule_runtime.core.testing.kit import expect, shown, skip
+from molecule_runtime.core.testing.kit import claimed, expect, shown, skip
 from molecule_runtime.core.testing.mcp_checks import McpChecks
-
-if TYPE_CHECKING:
-    from molecule_runtime.core.testing.host import FakeHost
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}", re.ASCII)
 _SEED_CAPABILITIES = frozenset(RuntimeCapabilities().to_dict())
@@ -38,7 +35,7 @@ class AdapterConformance(ExecutorChecks, McpChecks, ImportChecks):
     def test_the_class_is_an_adapter_that_is_made_without_arguments(self) -> None:
         """The host imports the class and calls it."""
         expect(
-            inspect.isclass(self.adapter_class) and issubclass(self.adapter_class, BaseAdapter),
+            inspect.isclass(self.adapter_class) and issubclass(claimed(self.adapter_class), BaseAdapter),
             "adapter_class must derive from BaseAdapter",
         )
         missing = sorted(getattr(self.adapter_class, "__abstractmethods__", ()))
@@ -60,18 +57,18 @@ class AdapterConformance(ExecutorChecks, McpChecks, ImportChecks):
 
     def test_its_config_schema_is_json(self) -> None:
         """The platform shows the schema as a form."""
-        schema: object = self.adapter_class.get_config_schema()
+        schema: object = claimed(self.adapter_class.get_config_schema())
         expect(isinstance(schema, dict), f"get_config_schema() must return a dict, not {type(schema).__name__}")
         _expect_json(schema, "get_config_schema()")
 
     def test_its_capabilities_are_flags(self) -> None:
         """Each flag switches something of the platform off."""
-        capabilities: object = self.make_adapter().capabilities()
+        capabilities: Any = claimed(self.make_adapter().capabilities())
         expect(
             isinstance(capabilities, RuntimeCapabilities),
             f"capabilities() must return RuntimeCapabilities, not {type(capabilities).__name__}",
         )
-        flags = cast("RuntimeCapabilities", capabilities).to_dict()
+        flags = claimed(capabilities.to_dict())
         expect(flags.keys() >= _SEED_CAPABILITIES, f"to_dict() lacks {sorted(_SEED_CAPABILITIES - flags.keys())}")
         wrong = {key: value for key, value in flags.items() if value is not True and value is not False}
         expect(not wrong, f"capabilities must be True or False: {wrong}")
@@ -79,17 +76,17 @@ class AdapterConformance(ExecutorChecks, McpChecks, ImportChecks):
     def test_what_it_says_about_itself_is_usable(self) -> None:
         """The idle timeout, the memory file and the skills of the card."""
         adapter = self.make_adapter()
-        idle: object = adapter.idle_timeout_override()
+        idle: object = claimed(adapter.idle_timeout_override())
         expect(
             idle is None or (isinstance(idle, int) and not isinstance(idle, bool)),
             f"idle_timeout_override() must return whole seconds or None, not {idle!r}",
         )
-        memory: object = adapter.memory_filename()
+        memory: object = claimed(adapter.memory_filename())
         expect(
             isinstance(memory, str) and memory and Path(memory).name == memory,
             f"memory_filename() must be the name of a file, not {memory!r}",
         )
-        skills: object = adapter.skills()
+        skills: object = claimed(adapter.skills())
         expect(isinstance(skills, list), "skills() must return a list")
         for skill in cast("list[Any]", skills):
             named = isinstance(skill, dict) and all(
@@ -106,8 +103,7 @@ class AdapterConformance(ExecutorChecks, McpChecks, ImportChecks):
             expect(inspect.iscoroutinefunction(getattr(self.adapter_class, method)), f"{method}() must be async")
 
         async def boot() -> None:
-            async with self._host(tmp_path).running() as running:
-                host: FakeHost = running
+            async with self._host(tmp_path).running() as host:
                 for method in ("execute", "cancel"):
                     expect(
                         inspect.iscoroutinefunction(getattr(host.executor, method, None)),
@@ -182,7 +178,7 @@ class AdapterConformance(ExecutorChecks, McpChecks, ImportChecks):
         with self._environment(tmp_path):
             before = self.make_adapter()
             self.give_session(before, SESSION)
-            state: object = before.pre_stop_state()
+            state: object = claimed(before.pre_stop_state())
             expect(isinstance(state, dict), f"pre_stop_state() must return a dict, not {type(state).__name__}")
             _expect_json(state, "pre_stop_state()")
             saved = cast("dict[str, Any]", json.loads(json.dumps(state)))

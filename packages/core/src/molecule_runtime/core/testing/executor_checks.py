@@ -10,7 +10,7 @@ from molecule_runtime.core.testing.kit import Kit, expect, shown, skip
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from molecule_runtime.core.testing.host import FakeHost, Turn
+    from molecule_runtime.core.testing.host import Turn
 
 CANCEL_SECONDS = 5.0
 
@@ -24,8 +24,7 @@ class ExecutorChecks(Kit):
         """Exactly one Message, or a Task first, then updates of it up to a final state, and nothing after that."""
 
         async def ask() -> Turn:
-            async with self._host(tmp_path).running() as running:
-                host: FakeHost = running
+            async with self._host(tmp_path).running() as host:
                 return await host.turn(self.message)
 
         self._need_sdk()
@@ -58,14 +57,13 @@ class ExecutorChecks(Kit):
         """The host cancels the task that runs `execute`; a turn that swallows that never frees its place."""
 
         async def cancel() -> tuple[Turn, bool, bool]:
-            async with self._host(tmp_path).running() as running:
-                host: FakeHost = running
+            async with self._host(tmp_path).running() as host:
                 return await host.cancelled_turn(self.message, seconds=CANCEL_SECONDS)
 
         self._need_sdk()
         turn, in_flight, ended = self._run(tmp_path, cancel())
         expect(in_flight, f"the turn sent no event that it could be cancelled at (it raised {turn.error!r})")
-        expect(ended, f"the turn was still running {CANCEL_SECONDS:.0f} s after it was cancelled")
+        expect(ended, f"the turn was still running {CANCEL_SECONDS:g} s after it was cancelled")
         success = turn.state in {"message", "completed"}
         expect(not success, f"the turn was cancelled, and yet it ended as a success ({turn.state})")
 
@@ -73,8 +71,7 @@ class ExecutorChecks(Kit):
         """A failure must reach the sender as one: a failed Task, or an exception for the host to turn into one."""
 
         async def ask() -> Turn:
-            async with self._host(tmp_path).running() as running:
-                host: FakeHost = running
+            async with self._host(tmp_path).running() as host:
                 return await host.turn(self.message, fail=True)
 
         self._need_sdk()

@@ -14,6 +14,7 @@ from molecule_runtime.core.adapter import AdapterConfig
 from molecule_runtime.core.testing.platform import FakePlatform
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
     from pathlib import Path
 
     from molecule_runtime.core.adapter import BaseAdapter
@@ -93,7 +94,7 @@ class FakeHost:
         self.executor: Any = None
 
     @contextlib.asynccontextmanager
-    async def running(self) -> Any:
+    async def running(self) -> AsyncGenerator[FakeHost]:
         """Set the adapter up and create its executor; the platform's client is open meanwhile."""
         async with self.platform.client() as client:
             self.config.platform = client

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import json
 import os
 import sys
@@ -78,7 +79,7 @@ class Watch:
         """Tell whether the nearest code above that is not the standard library's is the adapter's."""
         on, self.on = self.on, False
         try:
-            frame = sys._getframe(1)
+            frame = inspect.currentframe()
             while frame is not None:
                 file = frame.f_code.co_filename
                 module = str(frame.f_globals.get("__name__", ""))

@@ -40,6 +40,11 @@ def shown(exc: BaseException) -> str:
     return f"{type(exc).__name__}: {exc}"
 
 
+def claimed(value: object) -> Any:
+    """Return a value whose type is what the adapter says it is, and not yet believed."""
+    return value
+
+
 class Kit:
     """Settings of the suite, to be changed in the subclass where an adapter needs it."""
 

@@ -109,7 +109,7 @@ class McpChecks(Kit):
 
     async def _loaded(self, host: FakeHost, when: str) -> list[str] | None:
         try:
-            found: object = await host.adapter.enumerate_loaded_mcp_tools(host.config)
+            found = cast("object", await host.adapter.enumerate_loaded_mcp_tools(host.config))
         except Exception as exc:
             raise AssertionError(f"enumerate_loaded_mcp_tools() {when} raised {shown(exc)}") from exc
         items = cast("list[object]", found) if isinstance(found, list) else []

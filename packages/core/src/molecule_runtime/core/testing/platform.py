@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
@@ -53,7 +53,7 @@ class FakePlatform:
     def add_peer(self, identifier: str, name: str = "", **fields: Any) -> None:
         """Add a workspace of the same team."""
         row = {"id": identifier, "name": name or identifier, "status": "online", "role": "", "parent_id": None}
-        card = {"name": name or identifier, "skills": []}
+        card: dict[str, Any] = {"name": name or identifier, "skills": []}
         self.peers.append({**row, "agent_card": card, "url": "", "tier": 1, "active_tasks": 0, **fields})
 
     def client(self) -> PlatformClient:
@@ -119,7 +119,7 @@ class _Transport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         status, body = self._platform.respond(request, await request.aread())
-        return httpx.Response(status, json=cast("Any", body))
+        return httpx.Response(status, json=body)
 
 
 class _Pools(ConnectionPools):
