@@ -1,12 +1,15 @@
 """The stable public surface for adapters: one source of truth, and no adapter that drifts from it unnoticed."""
 
 import copy
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
-from molecule_runtime import mcp_schemas
+from molecule_runtime import mcp_schemas, mcp_target_resolution
+from molecule_runtime.core import env, targets
 from molecule_runtime.core.registry import TOOLS, by_name, tool_names
 from molecule_runtime.mcp_schemas import (
     MOLECULE_MCP_TOOLS,
@@ -15,6 +18,7 @@ from molecule_runtime.mcp_schemas import (
     openai_function_tools,
     validate_adapter_schemas,
 )
+from molecule_runtime.mcp_target_resolution import resolve_target_for_adapter, resolve_workspaces
 
 NAMES = [
     "delegate_task",
@@ -198,3 +202,86 @@ def test_a_malformed_or_repeated_declaration_is_an_error_that_names_its_index(ma
 
 
 # Target resolution
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """An environment without any of our variables, and a folder of its own for tokens."""
+    for variable in env.ALL:
+        monkeypatch.delenv(variable.name, raising=False)
+    monkeypatch.setenv("CONFIGS_DIR", str(tmp_path))
+    return monkeypatch
+
+
+def test_the_public_names_of_target_resolution_are_exactly_these() -> None:
+    assert sorted(mcp_target_resolution.__all__) == [
+        "print_missing_env_help",
+        "read_token_file",
+        "resolve_target_for_adapter",
+        "resolve_workspaces",
+    ]
+
+
+def test_target_resolution_is_the_one_in_core_and_no_copy() -> None:
+    for name in mcp_target_resolution.__all__:
+        assert getattr(mcp_target_resolution, name) is getattr(targets, name)
+
+
+def test_the_plain_variables_give_one_triple_without_a_platform(bare: pytest.MonkeyPatch) -> None:
+    bare.setenv("WORKSPACE_ID", "ws-1")
+    bare.setenv("MOLECULE_WORKSPACE_TOKEN", "token-one")
+    bare.setenv("PLATFORM_URL", "https://acme.example.com")
+    assert resolve_workspaces() == ([("ws-1", "token-one", "")], [])
+    assert resolve_target_for_adapter() == {"id": "ws-1", "token": "token-one", "platform_url": ""}
+
+
+def test_a_token_file_gives_one_triple_without_a_platform(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    bare.setenv("WORKSPACE_ID", "ws-1")
+    assert mcp_target_resolution.read_token_file() == ""
+    (tmp_path / ".auth_token").write_text("token-one\n", encoding="utf-8")
+    assert mcp_target_resolution.read_token_file() == "token-one"
+    assert resolve_workspaces() == ([("ws-1", "token-one", "")], [])
+    (tmp_path / "named").write_text("token-two\n", encoding="utf-8")
+    bare.setenv("MOLECULE_WORKSPACE_TOKEN_FILE", str(tmp_path / "named"))
+    assert resolve_workspaces() == ([("ws-1", "token-two", "")], [])
+    assert resolve_target_for_adapter() == {"id": "ws-1", "token": "token-two", "platform_url": ""}
+
+
+def test_an_array_gives_a_triple_for_each_entry_with_the_platform_it_names(bare: pytest.MonkeyPatch) -> None:
+    entries = [
+        {"id": "ws-1", "token": "token-one", "platform_url": "https://acme.example.com/"},
+        {"id": "ws-2", "token": "token-two", "platform_url": "https://umbra.example.com"},
+        {"id": "ws-3", "token": "token-three"},
+    ]
+    bare.setenv("MOLECULE_WORKSPACES", json.dumps(entries))
+    bare.setenv("WORKSPACE_ID", "ws-9")
+    assert resolve_workspaces() == (
+        [
+            ("ws-1", "token-one", "https://acme.example.com"),
+            ("ws-2", "token-two", "https://umbra.example.com"),
+            ("ws-3", "token-three", ""),
+        ],
+        [],
+    )
+    assert resolve_target_for_adapter() == {
+        "id": "ws-1",
+        "token": "token-one",
+        "platform_url": "https://acme.example.com",
+    }
+
+
+@pytest.mark.parametrize("text", ["", "[]", "[{", '[{"id": "ws-1"}]', '[{"id": "WS", "token": "x"}]', '["ws-1"]'])
+def test_without_a_usable_target_there_is_none_and_the_errors_say_why(bare: pytest.MonkeyPatch, text: str) -> None:
+    bare.setenv("MOLECULE_WORKSPACES", text)
+    workspaces, errors = resolve_workspaces()
+    assert workspaces == []
+    assert errors
+    assert all(isinstance(error, str) for error in errors)
+    assert resolve_target_for_adapter() is None
+
+
+def test_the_help_goes_to_stderr_and_its_first_line_names_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    mcp_target_resolution.print_missing_env_help(["PLATFORM_URL"], True)
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "PLATFORM_URL" in output.err.splitlines()[0]

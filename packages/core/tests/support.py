@@ -10,16 +10,18 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 import anyio.to_thread
 
 from molecule_runtime.core.identity import validate_workspace_id
 from molecule_runtime.core.platform.client import PlatformClient
-from molecule_runtime.core.platform.pools import ConnectionPools
 from molecule_runtime.core.targets import WorkspaceTarget
 from molecule_runtime.core.tokens import StaticToken, TokenSource
+
+if TYPE_CHECKING:
+    from molecule_runtime.core.platform.pools import ConnectionPools
 
 DEADLINE = 10.0
 """Seconds that any wait of a test may take; far above what it needs."""

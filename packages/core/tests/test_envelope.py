@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -155,7 +156,9 @@ def test_a_result_is_read_in_every_shape(body: Any, expected: Reply) -> None:
     assert read_answer(result(body)) == expected
 
 
-@pytest.mark.parametrize("state", ["failed", "rejected", "canceled", "cancelled", "TASK_STATE_FAILED", "TASK_STATE_REJECTED"])
+@pytest.mark.parametrize(
+    "state", ["failed", "rejected", "canceled", "cancelled", "TASK_STATE_FAILED", "TASK_STATE_REJECTED"]
+)
 def test_a_task_that_did_not_work_out_is_a_failure_with_what_the_agent_said(state: str) -> None:
     assert read_answer(result(task(state) | {"status": said(state, "no disk")})) == Failure(message="no disk")
     with_artifact = task(state, artifacts=[{"parts": [{"text": "half"}]}])
@@ -271,7 +274,12 @@ ODD: list[Any] = [
 def test_nothing_that_comes_back_makes_the_reader_raise() -> None:
     keys = ("result", "error", "params", "message", "task", "status", "artifacts", "parts", "queued", "data", "code")
     for key, value in itertools.product(keys, ODD):
-        for body in ({key: value}, {"result": {key: value}}, {"result": {"task": {key: value}}}, {"error": {key: value}}):
+        for body in (
+            {key: value},
+            {"result": {key: value}},
+            {"result": {"task": {key: value}}},
+            {"error": {key: value}},
+        ):
             assert isinstance(read_answer(body), (Reply, Accepted, Failure))
             assert isinstance(read_message(body), Inbound)
     for first, second in itertools.product(ODD, ODD):
@@ -285,18 +293,17 @@ def test_nothing_that_comes_back_makes_the_reader_raise() -> None:
 # Inbound
 
 
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda message: {"jsonrpc": "2.0", "id": "1", "method": "message/send", "params": {"message": message}},
-        lambda message: {"params": {"message": message}},
-        lambda message: {"message": message},
-        lambda message: message,
-        lambda message: json.loads(json.dumps({"params": {"message": message}})),
-    ],
-    ids=["envelope", "params", "message", "bare", "decoded"],
-)
-def test_an_inbound_message_is_found_in_every_wrapping(wrap: Any) -> None:
+WRAPPINGS: dict[str, Callable[[Any], Any]] = {
+    "envelope": lambda message: {"jsonrpc": "2.0", "id": "1", "method": "message/send", "params": {"message": message}},
+    "params": lambda message: {"params": {"message": message}},
+    "message": lambda message: {"message": message},
+    "bare": lambda message: message,
+    "decoded": lambda message: json.loads(json.dumps({"params": {"message": message}})),
+}
+
+
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+def test_an_inbound_message_is_found_in_every_wrapping(wrapping: str) -> None:
     message = {
         "role": "user",
         "messageId": " m ",
@@ -304,7 +311,7 @@ def test_an_inbound_message_is_found_in_every_wrapping(wrap: Any) -> None:
         "metadata": {"source_workspace_id": "ws-2"},
         "parts": [{"type": "text", "text": "one"}, {"kind": "text", "text": "two"}, {"text": "three"}],
     }
-    assert read_message(wrap(message)) == Inbound(
+    assert read_message(WRAPPINGS[wrapping](message)) == Inbound(
         text="one\ntwo\nthree", message_id="m", context_id="c", metadata={"source_workspace_id": "ws-2"}
     )
 

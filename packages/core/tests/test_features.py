@@ -32,10 +32,10 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> list[metadata.EntryPoint]:
     """Entry points that a test pretends are installed, and no others."""
     found: list[metadata.EntryPoint] = []
 
-    def entry_points(**conditions: str) -> metadata.EntryPoints:
+    def entry_points(**conditions: Any) -> metadata.EntryPoints:
         return metadata.EntryPoints(found).select(**conditions)
 
-    monkeypatch.setattr(features.metadata, "entry_points", entry_points)
+    monkeypatch.setattr("molecule_runtime.core.features.metadata.entry_points", entry_points)
     return found
 
 
@@ -93,7 +93,7 @@ def test_every_error_is_a_molecule_error_and_a_builtin_where_one_is_expected() -
 
 
 def test_an_error_of_the_platform_carries_data_and_a_text_for_people() -> None:
-    where = {"workspace_id": "ws-1", "request": "POST /registry/heartbeat"}
+    where: dict[str, Any] = {"workspace_id": "ws-1", "request": "POST /registry/heartbeat"}
     for kind in (PlatformError, PlatformUnreachableError, PlatformTimeoutError, RateLimitedError, UnavailableError):
         error = kind("it failed", **where, status=503)
         assert str(error) == "it failed"
@@ -127,7 +127,8 @@ def test_a_blank_variable_counts_as_absent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"), [("", False), ("0", False), ("False", False), (" NO ", False), ("off", False), ("1", True), ("x", True)]
+    ("value", "expected"),
+    [("", False), ("0", False), ("False", False), (" NO ", False), ("off", False), ("1", True), ("x", True)],
 )
 def test_a_switch_is_off_when_it_says_so(value: str, expected: bool) -> None:
     assert env.MOLECULE_MCP_VERBOSE.flag({"MOLECULE_MCP_VERBOSE": value}) is expected
@@ -139,9 +140,7 @@ HEAVY = ("httpx", "pydantic", "yaml", "anyio", "asyncio", "urllib.request", "ssl
 
 
 def run(code: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=60, check=True
-    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=60, check=True)
     return done.stdout.strip()
 
 

@@ -26,7 +26,7 @@ def test_an_id_of_lowercase_letters_digits_and_hyphens_is_accepted(value: str) -
     "value",
     [
         "WS-1", "ws_1", "ws.1", "ws/1", "../ws-1", "ws?x=1", "ws#1", "ws 1", "ws\n1", "ws\r\nX-Admin: 1", "ws\x001", "ws\x7f",
-        "-ws", "a" * 129, "%77s", "ws\\1", "ws;1", "ws:1", "ws@1", "é", "ws-٣", "ws-１", "ⅷ", "ﬀ", "ı",
+        "-ws", "a" * 129, "%77s", "ws\\1", "ws;1", "ws:1", "ws@1", "é", "ws-٣", "ws-\uff11", "ⅷ", "ﬀ", "\u0131",
     ],
     ids=repr,
 )  # fmt: skip
@@ -158,9 +158,8 @@ def test_what_could_forge_an_instruction_line_becomes_a_space(value: str, expect
 
 def test_a_long_name_ends_with_an_ellipsis_within_the_limit() -> None:
     assert display_name("x" * 64) == "x" * 64
-    name = display_name("x" * 65)
-    assert name == "x" * 63 + "…"
-    assert len(name) == MAX_NAME_LENGTH
+    assert MAX_NAME_LENGTH == 64
+    assert display_name("x" * 65) == "x" * 63 + "…"
 
 
 def test_a_name_of_megabytes_is_cut_before_it_is_cleaned() -> None:
@@ -168,6 +167,8 @@ def test_a_name_of_megabytes_is_cut_before_it_is_cleaned() -> None:
     assert display_name("]" * 10_000_000) is None
 
 
-@pytest.mark.parametrize("value", [None, 7, True, b"bytes", ["name"], {"name": "x"}, "", " ", "\n[]", "日本語"], ids=repr)
+@pytest.mark.parametrize(
+    "value", [None, 7, True, b"bytes", ["name"], {"name": "x"}, "", " ", "\n[]", "日本語"], ids=repr
+)
 def test_without_a_usable_name_there_is_none(value: object) -> None:
     assert display_name(value) is None

@@ -107,14 +107,14 @@ def test_text_lines_carry_prefix_time_level_and_logger() -> None:
 
 def test_a_json_line_is_one_object_whatever_it_says() -> None:
     stream = configured("json")
-    logger.info("two\nlines \ud800 \"quoted\" 日本語")
+    logger.info('two\nlines \ud800 "quoted" 日本語')
     [line] = stream.getvalue().splitlines()
     record = json.loads(line)
     assert record.pop("time")
     assert record == {
         "level": "INFO",
         "logger": "molecule_runtime.test_logs",
-        "message": "two\nlines \ud800 \"quoted\" 日本語",
+        "message": 'two\nlines \ud800 "quoted" 日本語',
     }
     assert line.isascii()
 

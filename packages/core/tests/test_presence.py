@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -69,7 +69,7 @@ class Running:
 @asynccontextmanager
 async def running(
     platform: ScriptedPlatform, pools: ConnectionPools, *, token: Any = TOKEN, interval: float = 0.001, **more: Any
-) -> AsyncIterator[Running]:
+) -> AsyncGenerator[Running]:
     async with client_of(platform, pools, token=token) as client:
         presence = Presence(
             client=client,
@@ -107,7 +107,9 @@ async def test_a_workspace_registers_then_beats(platform: ScriptedPlatform, pool
     assert found.states[0].since > 0
 
 
-async def test_every_beat_carries_what_describes_the_workspace(platform: ScriptedPlatform, pools: ConnectionPools) -> None:
+async def test_every_beat_carries_what_describes_the_workspace(
+    platform: ScriptedPlatform, pools: ConnectionPools
+) -> None:
     platform.on("POST", REGISTER, REGISTERED)
     platform.on("POST", BEAT, OK)
     metadata = wire.RuntimeMetadata(capabilities={"session": True}, idle_timeout_seconds=600)
@@ -139,7 +141,9 @@ async def test_without_metadata_there_is_no_such_key(platform: ScriptedPlatform,
     assert "runtime_metadata" not in beat.json
 
 
-async def test_the_token_is_saved_before_the_workspace_is_online(platform: ScriptedPlatform, pools: ConnectionPools) -> None:
+async def test_the_token_is_saved_before_the_workspace_is_online(
+    platform: ScriptedPlatform, pools: ConnectionPools
+) -> None:
     order: list[str] = []
     source = Rotating("")
 
@@ -147,12 +151,13 @@ async def test_the_token_is_saved_before_the_workspace_is_online(platform: Scrip
         order.append("saved")
         source.value = response.auth_token or ""
 
+    def enter(state: TargetState) -> None:
+        order.append(state.phase)
+
     body = {"status": "registered", "auth_token": TOKEN, "platform_inbound_secret": "inbound-secret"}
     platform.on("POST", REGISTER, Answer(body=body))
     platform.on("POST", BEAT, Answer(body={"status": "ok", "platform_inbound_secret": "inbound-secret-2"}))
-    async with running(
-        platform, pools, token=source, on_registered=save, on_state=lambda state: order.append(state.phase)
-    ) as found:
+    async with running(platform, pools, token=source, on_registered=save, on_state=enter) as found:
         await platform.until_requests("POST", BEAT, 2)
     assert order == ["saved", Phase.ONLINE]
     assert "authorization" not in platform.to("POST", REGISTER)[0].headers
@@ -163,7 +168,9 @@ async def test_the_token_is_saved_before_the_workspace_is_online(platform: Scrip
 async def test_a_platform_that_is_down_is_asked_again_until_it_answers(
     platform: ScriptedPlatform, pools: ConnectionPools
 ) -> None:
-    platform.on("POST", REGISTER, BROKEN, Answer(raw=b""), Answer(body=b"<html>"), Answer(status=429, body={}), REGISTERED)
+    platform.on(
+        "POST", REGISTER, BROKEN, Answer(raw=b""), Answer(body=b"<html>"), Answer(status=429, body={}), REGISTERED
+    )
     platform.on("POST", BEAT, OK)
     async with running(platform, pools) as found:
         await found.until_phase(Phase.ONLINE)
@@ -184,7 +191,9 @@ async def test_failed_beats_are_repeated_and_the_workspace_recovers(
     assert len(platform.to("POST", REGISTER)) == 1
 
 
-async def test_a_refusal_that_time_may_mend_is_a_state_of_its_own(platform: ScriptedPlatform, pools: ConnectionPools) -> None:
+async def test_a_refusal_that_time_may_mend_is_a_state_of_its_own(
+    platform: ScriptedPlatform, pools: ConnectionPools
+) -> None:
     platform.on("POST", REGISTER, Answer(status=403, body={"error": "not yours"}), REGISTERED)
     platform.on("POST", BEAT, Answer(status=404, body=b""), OK)
     async with running(platform, pools) as found:
@@ -240,17 +249,15 @@ async def test_a_long_silence_makes_the_workspace_register_anew(
     assert [request.path for request in platform.requests[:4]] == [REGISTER, BEAT, BEAT, REGISTER]
 
 
-REMOVALS: dict[str, Callable[[ScriptedPlatform], None]] = {
-    "beat gone": lambda p: p.on("POST", BEAT, Answer(status=410, body={"error": "workspace removed"})),
-    "register gone": lambda p: p.on("POST", REGISTER, Answer(status=410, body={"error": "workspace removed"})),
-    "refused and row removed": lambda p: (
-        p.on("POST", BEAT, REFUSED),
-        p.on("GET", ROW, Answer(body={"id": "ws-1", "status": "removed"})),
-    )[0],
-    "refused and row gone": lambda p: (
-        p.on("POST", REGISTER, REFUSED),
-        p.on("GET", ROW, Answer(status=410, body={"error": "workspace removed"})),
-    )[0],
+GONE = Answer(status=410, body={"error": "workspace removed"})
+REMOVALS: dict[str, list[tuple[str, str, Answer]]] = {
+    "beat gone": [("POST", BEAT, GONE)],
+    "register gone": [("POST", REGISTER, GONE)],
+    "refused and row removed": [
+        ("POST", BEAT, REFUSED),
+        ("GET", ROW, Answer(body={"id": "ws-1", "status": "removed"})),
+    ],
+    "refused and row gone": [("POST", REGISTER, REFUSED), ("GET", ROW, GONE)],
 }
 
 
@@ -260,7 +267,8 @@ async def test_a_removed_workspace_ends_the_run(
 ) -> None:
     platform.on("POST", REGISTER, REGISTERED)
     platform.on("POST", BEAT, OK)
-    REMOVALS[removal](platform)
+    for method, path, answer in REMOVALS[removal]:
+        platform.on(method, path, answer)
     async with running(platform, pools) as found:
         with anyio.fail_after(DEADLINE):
             await found.ended.wait()
@@ -285,7 +293,9 @@ async def test_a_removed_workspace_whose_beats_are_answered_is_noticed_by_its_ro
     assert len(platform.to("GET", ROW)) == 4
 
 
-async def test_an_early_beat_can_be_asked_for_from_any_thread(platform: ScriptedPlatform, pools: ConnectionPools) -> None:
+async def test_an_early_beat_can_be_asked_for_from_any_thread(
+    platform: ScriptedPlatform, pools: ConnectionPools
+) -> None:
     platform.on("POST", REGISTER, REGISTERED)
     platform.on("POST", BEAT, OK)
     async with running(platform, pools, interval=3600.0) as found:
@@ -323,7 +333,9 @@ async def test_asking_for_a_beat_before_or_after_the_run_does_nothing(
         await found.ended.wait()
         found.presence.beat_soon()
     async with client_of(platform, pools) as client:
-        Presence(client=client, vitals=Vitals(), registration=lambda: wire.RegisterRequest(id="x", agent_card={})).beat_soon()
+        Presence(
+            client=client, vitals=Vitals(), registration=lambda: wire.RegisterRequest(id="x", agent_card={})
+        ).beat_soon()
 
 
 def test_a_beat_asked_for_after_the_loop_has_closed_does_nothing(platform: ScriptedPlatform) -> None:
@@ -343,22 +355,23 @@ def test_a_beat_asked_for_after_the_loop_has_closed_does_nothing(platform: Scrip
 
 
 @pytest.mark.parametrize(
-    ("error", "failures", "at_most", "expected"),
+    ("error", "more", "failures", "at_most", "expected"),
     [
-        (PlatformUnreachableError, 0, 20.0, 1.0),
-        (PlatformUnreachableError, 2, 20.0, 4.0),
-        (PlatformUnreachableError, 99, 20.0, 20.0),
-        (PlatformUnreachableError, 99, 30.0, 30.0),
-        (CredentialRejectedError, 0, 20.0, 20.0),
-        (lambda *a, **k: RateLimitedError(*a, **k, retry_after=45.0), 0, 20.0, 45.0),
-        (lambda *a, **k: RateLimitedError(*a, **k, retry_after=0.5), 0, 20.0, 1.0),
-        (lambda *a, **k: RateLimitedError(*a, **k), 1, 20.0, 2.0),
-        (lambda *a, **k: UnavailableError(*a, **k, retry_after=86_000.0), 0, 20.0, 60.0),
+        (PlatformUnreachableError, {}, 0, 20.0, 1.0),
+        (PlatformUnreachableError, {}, 2, 20.0, 4.0),
+        (PlatformUnreachableError, {}, 99, 20.0, 20.0),
+        (PlatformUnreachableError, {}, 99, 30.0, 30.0),
+        (CredentialRejectedError, {}, 0, 20.0, 20.0),
+        (RateLimitedError, {"retry_after": 45.0}, 0, 20.0, 45.0),
+        (RateLimitedError, {"retry_after": 0.5}, 0, 20.0, 1.0),
+        (RateLimitedError, {}, 1, 20.0, 2.0),
+        (UnavailableError, {"retry_after": 86_000.0}, 0, 20.0, 60.0),
     ],
     ids=[str(index) for index in range(9)],
-)  # fmt: skip
+)
 async def test_it_backs_off_and_heeds_what_the_platform_asks_for(
-    error: Callable[..., PlatformError],
+    error: type[PlatformError],
+    more: dict[str, Any],
     failures: int,
     at_most: float,
     expected: float,
@@ -369,9 +382,12 @@ async def test_it_backs_off_and_heeds_what_the_platform_asks_for(
     monkeypatch.setattr(presence_module, "REGISTER_BACKOFF", (1.0, 2.0, 4.0, 8.0, 16.0, 30.0))
     async with client_of(platform, pools) as client:
         presence = Presence(
-            client=client, vitals=Vitals(), registration=lambda: wire.RegisterRequest(id="x", agent_card={}), interval=20.0
+            client=client,
+            vitals=Vitals(),
+            registration=lambda: wire.RegisterRequest(id="x", agent_card={}),
+            interval=20.0,
         )
-        exc = error("x", workspace_id="ws-1", request="POST /x")
+        exc = error("x", workspace_id="ws-1", request="POST /x", **more)
         pause: Callable[..., float] = presence._pause_after  # pyright: ignore[reportPrivateUsage]
         assert pause(exc, failures, at_most=at_most) == expected
 
@@ -413,7 +429,9 @@ def test_the_first_reason_for_a_wedge_stays_until_it_is_taken_back() -> None:
     assert vitals.heartbeat("ws-1").runtime_state == ""
 
 
-@pytest.mark.parametrize("text", ["x" * 10_000_000, "half \ud83d of a pair", "\x00", ""], ids=["long", "surrogate", "nul", "empty"])
+@pytest.mark.parametrize(
+    "text", ["x" * 10_000_000, "half \ud83d of a pair", "\x00", ""], ids=["long", "surrogate", "nul", "empty"]
+)
 def test_no_text_of_a_task_can_end_the_beats(text: str) -> None:
     vitals = Vitals()
     vitals.task_finished(vitals.task_started(text), error=text)

@@ -52,7 +52,9 @@ SECRETS = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "text", "secret"), SECRETS, ids=[f"{kind}-{i}" for i, (kind, *_) in enumerate(SECRETS)])
+@pytest.mark.parametrize(
+    ("kind", "text", "secret"), SECRETS, ids=[f"{kind}-{i}" for i, (kind, *_) in enumerate(SECRETS)]
+)
 def test_every_kind_is_found_wherever_it_stands(kind: str, text: str, secret: str) -> None:
     for before, after in (("", ""), ("say ", " to me"), ("(", ")"), ("line\n", "\nline"), ("x: ", ",")):
         found = redact(before + text + after)
@@ -119,9 +121,10 @@ def test_each_string_is_counted_under_its_kind() -> None:
 
 
 ADVERSARIAL = [
-    "-eyJ", "eyJ", ".eyJ", "eyJaaaaaaaaa.", "-eyJaaaaaaaaa.eyJaaaaaaaa", "Bearer ", "bearer", "a://", "a.a.a://x:", "://", "aa://" + "x" * 100,
-    "TOKEN_", "A_TOKEN", "_TOKEN=", "TOKEN=1234567 ", '"token":"', '"token" : ', '"token"    ', "sk-", "-sk-sk", "gh", "ghp_", "-xoxb-", "AKIA",
-    f"-----BEGIN PRIVATE {'KEY'}-----", "-----BEGIN ", "-----", "- - - -", "Aa1", "A1b/", "Aa1" * 20 + " ", "/a", "=", "\u0130",
+    "-eyJ", "eyJ", ".eyJ", "eyJaaaaaaaaa.", "-eyJaaaaaaaaa.eyJaaaaaaaa", "Bearer ", "bearer", "a://", "a.a.a://x:", "://",
+    "aa://" + "x" * 100, "TOKEN_", "A_TOKEN", "_TOKEN=", "TOKEN=1234567 ", '"token":"', '"token" : ', '"token"    ', "sk-", "-sk-sk", "gh",
+    "ghp_", "-xoxb-", "AKIA", f"-----BEGIN PRIVATE {'KEY'}-----", "-----BEGIN ", "-----", "- - - -", "Aa1", "A1b/", "Aa1" * 20 + " ", "/a",
+    "=", "\u0130",
 ]  # fmt: skip
 
 

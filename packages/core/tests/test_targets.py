@@ -69,7 +69,11 @@ def test_the_array_gives_every_workspace_with_its_own_platform(tmp_path: Path) -
 
 
 def test_the_array_wins_outright_over_the_single_variables(base: dict[str, str]) -> None:
-    single = base | {"WORKSPACE_ID": "NOT VALID", "MOLECULE_WORKSPACE_TOKEN": "x", "MOLECULE_WORKSPACE_TOKEN_FILE": "/x"}
+    single = base | {
+        "WORKSPACE_ID": "NOT VALID",
+        "MOLECULE_WORKSPACE_TOKEN": "x",
+        "MOLECULE_WORKSPACE_TOKEN_FILE": "/x",
+    }
     assert resolve_workspaces(single | many(entry())) == ([("ws-1", SECRET, "")], [])
 
 
@@ -187,7 +191,7 @@ def test_a_named_token_file_comes_before_the_one_in_the_configs_folder(
     named.write_text(SECRET, encoding="utf-8")
     environ = base | {"WORKSPACE_ID": "ws-1", "MOLECULE_WORKSPACE_TOKEN_FILE": str(named)}
     assert resolve_workspaces(environ) == ([("ws-1", SECRET, "")], [])
-    environ["MOLECULE_WORKSPACE_TOKEN"] = "from-env"
+    environ |= {"MOLECULE_WORKSPACE_TOKEN": "from-env"}
     assert resolve_workspaces(environ) == ([("ws-1", "from-env", "")], [])
 
 

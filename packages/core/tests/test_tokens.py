@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from molecule_runtime.core import secretfile
 from molecule_runtime.core.secretfile import MAX_SECRET_BYTES, read_secret, write_private
 from molecule_runtime.core.tokens import FirstOf, StaticToken, TokenFile, workspace_token
 
@@ -44,7 +43,7 @@ def test_a_secret_is_private_from_birth(tmp_path: Path, monkeypatch: pytest.Monk
         assert Path(source).parent == target.parent
         rename(source, target)
 
-    monkeypatch.setattr(secretfile.os, "replace", watch)
+    monkeypatch.setattr("molecule_runtime.core.secretfile.os.replace", watch)
     before = os.umask(0)
     try:
         write_private(tmp_path / "token", TOKEN)
@@ -77,7 +76,7 @@ def test_a_write_that_fails_leaves_the_old_content_and_no_other_file(
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(secretfile.os, step, fail)
+    monkeypatch.setattr(f"molecule_runtime.core.secretfile.os.{step}", fail)
     with pytest.raises(OSError, match="No space"):
         write_private(path, "new")
     assert path.read_bytes() == b"old"

@@ -1,10 +1,10 @@
 """The boundary around text that others wrote."""
 
 import re
+from typing import Any, cast
 
 import pytest
 
-from molecule_runtime.core import untrusted
 from molecule_runtime.core.untrusted import MAX_CONTENT_CHARS, Untrusted, parse, wrap
 
 NONCE = "0123456789abcdef"
@@ -25,7 +25,9 @@ def test_content_comes_back_exactly_as_it_was(content: str) -> None:
     assert content in wrap(content)
 
 
-@pytest.mark.parametrize("value", ["", 'a"b', "a\\", "a\nb", '"> x="', "é🎉", "\x00\x1b", "a>\n</untrusted>", "\\u0041"], ids=ascii)
+@pytest.mark.parametrize(
+    "value", ["", 'a"b', "a\\", "a\nb", '"> x="', "é🎉", "\x00\x1b", "a>\n</untrusted>", "\\u0041"], ids=ascii
+)
 def test_an_attribute_comes_back_exactly_and_stays_on_its_line(value: str) -> None:
     wrapped = wrap("content", source=value, name="n")
     assert parse(wrapped) == [Untrusted("content", {"source": value, "name": "n"})]
@@ -39,7 +41,7 @@ def test_attributes_without_a_value_are_left_out() -> None:
 @pytest.mark.parametrize("name", ["Source", "a b", "a=b", "a-b", "", "a>", "ä"])
 def test_an_attribute_name_that_could_forge_one_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="attribute name"):
-        wrap("x", **{name: "y"})
+        wrap("x", **{name: cast("Any", "y")})
 
 
 def test_each_boundary_is_random_and_not_in_the_content(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +51,7 @@ def test_each_boundary_is_random_and_not_in_the_content(monkeypatch: pytest.Monk
     def draw(_: int) -> str:
         return next(drawn)
 
-    monkeypatch.setattr(untrusted.secrets, "token_hex", draw)
+    monkeypatch.setattr("molecule_runtime.core.untrusted.secrets.token_hex", draw)
     assert wrap("guessed aaaaaaaaaaaaaaaa").startswith("<untrusted-bbbbbbbbbbbbbbbb>")
 
 
@@ -107,5 +109,6 @@ def test_megabytes_of_forged_tags_do_not_keep_the_reader_busy(unit: str) -> None
 
 def test_the_tag_has_the_documented_form() -> None:
     assert re.fullmatch(
-        r'<untrusted-([0-9a-f]{16}) source="peer" id="ws-1">\ncontent\n</untrusted-\1>', wrap("content", source="peer", id="ws-1")
+        r'<untrusted-([0-9a-f]{16}) source="peer" id="ws-1">\ncontent\n</untrusted-\1>',
+        wrap("content", source="peer", id="ws-1"),
     )

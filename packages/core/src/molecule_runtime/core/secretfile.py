@@ -48,7 +48,7 @@ def read_secret(path: Path) -> str:
         ValueError: it is not a regular file, not UTF-8, is empty, too large, holds more than one word (a paste of several
             tokens), or a character that no HTTP header can carry.
     """
-    with open(path, "rb", opener=_open_regular) as handle:  # noqa: PTH123 - Path.open takes no opener
+    with open(path, "rb", opener=_open_regular) as handle:
         data = handle.read(MAX_SECRET_BYTES + 1)
     if len(data) > MAX_SECRET_BYTES:
         raise ValueError("is larger than 64 KiB, so it is not a token")
