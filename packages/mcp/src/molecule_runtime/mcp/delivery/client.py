@@ -73,18 +73,19 @@ class FileClient:
 
     def register(self, config_path: str, name: str, spec: Mapping[str, Any]) -> Path:
         """Add or replace one server and return the file; nothing is written when it is there already."""
+        path = self.settings_path(config_path)
         entry = {self.fields[key]: copy.deepcopy(spec[key]) for key in self.fields if spec.get(key) is not None}
         if not entry:
             raise DeliveryError(f"MCP server {name!r} has neither 'command' nor 'url'")
 
         def change(text: str, document: Document) -> tuple[str, Document]:
-            servers = self._servers(document)
+            servers = self._servers(path, document)
             if servers.get(name) == entry:
                 return text, document
             servers[name] = entry
             return self.format.put(text, self.keys, name, entry), document
 
-        return self._change(self.settings_path(config_path), change)
+        return self._change(path, change)
 
     def remove(self, config_path: str, name: str) -> bool:
         """Remove one server; False when it was not there."""
@@ -92,7 +93,7 @@ class FileClient:
         present = name in self.servers(config_path)
 
         def change(text: str, document: Document) -> tuple[str, Document]:
-            servers = self._servers(document)
+            servers = self._servers(path, document)
             if name not in servers:
                 return text, document
             del servers[name]
@@ -108,7 +109,7 @@ class FileClient:
         text = _read(path)
         own = {theirs: ours for ours, theirs in self.fields.items()}
         found: dict[str, dict[str, Any]] = {}
-        for name, entry in self._servers(self._parse(path, text or "")).items():
+        for name, entry in self._servers(path, self._parse(path, text or "")).items():
             if isinstance(entry, dict):
                 spec = copy.deepcopy(cast("Document", entry))
                 found[str(name)] = {own.get(str(key), str(key)): value for key, value in spec.items()}
@@ -156,7 +157,7 @@ class FileClient:
                 f"{path} is not usable and is left as it is: {reason}; mend it or move it away"
             ) from exc
 
-    def _servers(self, document: Document) -> Document:
+    def _servers(self, path: Path, document: Document) -> Document:
         """Return the mapping of servers in a document, made where it is missing."""
         node = document
         for depth, key in enumerate(self.keys, 1):
@@ -165,7 +166,7 @@ class FileClient:
             if not isinstance(node[key], dict):
                 place = ".".join(self.keys[:depth])
                 raise DeliveryError(
-                    f"{place} in {type(self).__name__}'s file must be a mapping, not {type(node[key]).__name__}"
+                    f"{path} is left as it is: {place} must be a mapping, not {type(node[key]).__name__}; mend it or move it away"
                 )
             node = cast("Document", node[key])
         return node

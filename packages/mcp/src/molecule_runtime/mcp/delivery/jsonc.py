@@ -164,7 +164,8 @@ class Jsonc:
             # The last one: the comma before it would be left over.
             comma = members[index - 1].comma
             if comma is not None:
-                text = f"{text[:comma]} {text[comma + 1 :]}"
+                text = text[:comma] + text[comma + 1 :]
+                start, end = start - 1, end - 1
         inner = text[node.start + 1 : start] + text[end : node.end - 1]
         if len(members) == 1 and not inner.strip():
             return f"{text[: node.start]}{{}}{text[node.end :]}"

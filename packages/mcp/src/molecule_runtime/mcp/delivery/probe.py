@@ -86,14 +86,17 @@ async def probe(
         else:
             answered[server] = result
 
+    startable = {name: spec for name, spec in specs.items() if isinstance(spec.get("command"), str) and spec["command"]}
     try:
         with anyio.move_on_after(deadlines.overall):
             async with anyio.create_task_group() as tasks:
-                for server, spec in specs.items():
-                    if isinstance(spec.get("command"), str) and spec["command"]:
-                        tasks.start_soon(ask, server, spec)
+                for server, spec in startable.items():
+                    tasks.start_soon(ask, server, spec)
     finally:
         source.removeFilter(quiet)
+    for server in startable.keys() - answered.keys() - report.failures.keys():
+        reason = f"no answer within {deadlines.overall:.0f} s for all servers together"
+        report.failures[server] = Failure(kind="timeout", reason=reason)
     if answered:
         ids = {_tool_id(server, name) for server, names in answered.items() for name in names}
         report.tools = sorted(ids)[:MAX_TOOLS]
@@ -114,6 +117,8 @@ async def _ask(
             env={**launch_env, **_texts(spec.get("env"))},
             cwd=spec.get("cwd"),
         )
+        if any("\x00" in text for text in (parameters.command, *parameters.args)):
+            raise ValueError("an argument contains a NUL character")
     except ValueError as exc:
         return Failure(kind="launch", reason=f"the declaration cannot be used: {' '.join(str(exc).split())[:300]}")
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:

@@ -25,7 +25,7 @@ class Toml:
     def put(self, text: str, keys: tuple[str, ...], name: str, entry: dict[str, Any]) -> str:
         """Return the text with the tables of one server, where they were or at the end."""
         block = _render(keys, name, entry)
-        kept, place = _without(text, (*keys, name), name)
+        kept, place = _without(text, (*keys, name), name) if _server(text, keys, name) is not None else (text, None)
         if place is None:
             end = "" if not kept or kept.endswith("\n") else "\n"
             changed = f"{kept}{end}{chr(10) if kept.strip() else ''}{block}"
@@ -33,17 +33,15 @@ class Toml:
             tail = kept[place:]
             gap = "\n" if tail.strip() and not tail.startswith(("\n", "\r\n")) else ""
             changed = f"{kept[:place]}{block}{gap}{tail}"
-        if _server(changed, keys, name) == entry:
-            return changed
-        return _by_document(text, keys, name, entry)
+        return changed if _only_differs_by(text, changed, keys, name, entry) else _by_document(text, keys, name, entry)
 
     def drop(self, text: str, keys: tuple[str, ...], name: str) -> str:
         """Return the text without the tables of one server."""
         changed, place = _without(text, (*keys, name), name)
-        if place is not None and _server(changed, keys, name) is None:
-            # At the end of the file, the blank line that separated it would be left over.
-            return changed if changed[place:].strip() else f"{changed[:place].rstrip()}\n".lstrip("\n")
-        return _by_document(text, keys, name, None)
+        if not _only_differs_by(text, changed, keys, name, None):
+            return _by_document(text, keys, name, None)
+        # At the end of the file, the blank line that separated it would be left over.
+        return changed if place is None or changed[place:].strip() else f"{changed[:place].rstrip()}\n".lstrip("\n")
 
 
 def _render(keys: tuple[str, ...], name: str, entry: dict[str, Any]) -> str:
@@ -68,19 +66,24 @@ def _without(text: str, path: tuple[str, ...], name: str) -> tuple[str, int | No
     pending: list[str] = []
     place: int | None = None
     inside = False
+    table: tuple[str, ...] = ()
     for line in lines:
         if _HEADER.fullmatch(line):
-            header = _header_path(line)
+            header = _path_of(line)
             if header is not None:
                 kept += pending
                 pending = []
+                table = header
                 inside = header[: len(path)] == path
                 if inside and place is None:
                     place = sum(map(len, kept))
         if line.strip() in markers:
             continue
         if not inside:
-            kept.append(line)
+            # A dotted key or an inline table, on one line of the table above.
+            dotted = _path_of(line) if "=" in line else None
+            if dotted is None or (*table, *dotted)[: len(path)] != path:
+                kept.append(line)
         elif line.strip() and not line.lstrip().startswith("#"):
             pending = []
         else:
@@ -88,14 +91,14 @@ def _without(text: str, path: tuple[str, ...], name: str) -> tuple[str, int | No
     return "".join([*kept, *pending]), place
 
 
-def _header_path(line: str) -> tuple[str, ...] | None:
-    """Return the dotted name in a table's header, or None for a line that only looks like one."""
+def _path_of(line: str) -> tuple[str, ...] | None:
+    """Return the dotted name in a table's header, or of the value on a line; None for a line that only looks like one."""
     try:
         node: object = tomllib.loads(line)
     except tomllib.TOMLDecodeError:
         return None
     path: list[str] = []
-    while node:
+    while isinstance(node, (dict, list)) and len(cast("list[object]", node)) == 1:
         if isinstance(node, list):
             (node,) = cast("list[object]", node)
             continue
@@ -113,6 +116,25 @@ def _server(text: str, keys: tuple[str, ...], name: str) -> object:
     for key in (*keys, name):
         node = cast("dict[str, object]", node).get(key) if isinstance(node, dict) else None
     return node
+
+
+def _only_differs_by(before: str, after: str, keys: tuple[str, ...], name: str, entry: dict[str, Any] | None) -> bool:
+    """Tell whether two texts mean the same, but for one server, which is `entry` in the second."""
+    expected = tomllib.loads(before)
+    node: Any = expected
+    for key in keys:
+        node = node.setdefault(key, {})
+    node.pop(name, None)
+    if entry is not None:
+        node[name] = entry
+    try:
+        found = tomllib.loads(after)
+    except tomllib.TOMLDecodeError:
+        return False
+    node = found
+    for key in keys:
+        node = node.setdefault(key, {})
+    return found == expected
 
 
 def _by_document(text: str, keys: tuple[str, ...], name: str, entry: dict[str, Any] | None) -> str:

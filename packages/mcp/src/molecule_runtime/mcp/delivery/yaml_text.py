@@ -28,10 +28,10 @@ class Yaml:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         if root is None:
             return _appended(text, _dump({key: {name: entry}}))
+        if root.flow_style:
+            return self._rewritten(text, key, name, entry)
         pair = _pair(root, key)
         if pair is None:
-            if not isinstance(root, yaml.MappingNode) or root.flow_style:
-                return self._rewritten(text, key, name, entry)
             return _appended(text, _dump({key: {name: entry}}))
         key_node, servers = pair
         if not isinstance(servers, yaml.MappingNode) or servers.flow_style or not servers.value:
@@ -49,7 +49,10 @@ class Yaml:
     def drop(self, text: str, keys: tuple[str, ...], name: str) -> str:
         """Return the text without one entry."""
         (key,) = keys
-        pair = _pair(yaml.compose(text, Loader=yaml.SafeLoader), key)
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root is not None and root.flow_style:
+            return self._rewritten(text, key, name, None)
+        pair = _pair(root, key)
         existing = _pair(pair[1], name) if pair is not None else None
         if pair is None or existing is None:
             raise ValueError(f"{name!r} is not a key of its own in {key}")
@@ -63,12 +66,12 @@ class Yaml:
         end = _line_end(text, _end(text, *existing))
         return text[:start] + text[end + 1 :]
 
-    def _rewritten(self, text: str, key: str, name: str, entry: dict[str, Any]) -> str:
+    def _rewritten(self, text: str, key: str, name: str, entry: dict[str, Any] | None) -> str:
         if "#" in text:
             raise ValueError("a flow mapping with comments would lose them; write its keys on lines of their own")
         document = self.parse(text)
-        servers: dict[str, Any] = document.get(key) or {}
-        return _dump({**document, key: {**servers, name: entry}})
+        servers: dict[str, Any] = {other: spec for other, spec in (document.get(key) or {}).items() if other != name}
+        return _dump({**document, key: servers if entry is None else {**servers, name: entry}})
 
 
 def _dump(value: dict[str, Any]) -> str:
