@@ -100,7 +100,7 @@ def dotted(path: KeyPath) -> str:
 
 
 def _key(part: str) -> str:
-    shown = _safe(part)
+    shown = safe(part)
     return shown if shown.isprintable() and shown.strip() == shown and shown else repr(shown)
 
 
@@ -117,14 +117,15 @@ def shown(value: object, path: KeyPath = ()) -> str:
     if any(isinstance(part, str) and _SECRET_WORD.search(part) for part in path):
         return "a hidden value"
     text = str(value)
-    return repr(_safe(text)) if isinstance(value, str) else _safe(text)
+    return repr(safe(text)) if isinstance(value, str) else safe(text)
 
 
-def _safe(text: str) -> str:
+def safe(text: str, limit: int = MAX_SHOWN) -> str:
+    """Return text of a file for a message: redacted, without what looks like a secret of an unknown kind, and cut."""
     # Redacted whole and then cut: a cut token would no longer look like one.
     text = redact_text(text[:10_000])
     text = _RUN.sub(lambda run: "[hidden]" if _opaque(run.group()) else run.group(), text)
-    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def _opaque(run: str) -> bool:

@@ -41,6 +41,9 @@ MAX_BYTES = 256 * 1024
 MAX_PROMPT_BYTES = 256 * 1024
 """Of a prompt that a `*_file` key names: it goes into an agent's context."""
 
+MAX_FINDINGS = 200
+"""More tell nobody anything."""
+
 _TWO_PLACES = {("model",), ("provider",), ("models",), ("providers",), ("event_log",)}
 _NOTHING: Final = object()
 _PROMPTS = ("initial_prompt", "idle_prompt")
@@ -117,7 +120,7 @@ def load(folder: Path | str, environ: Mapping[str, str] | None = None, *, strict
     findings = sorted(loading.findings, key=lambda finding: (finding.line or 0, finding.column or 0))
     if any(finding.severity == "error" for finding in findings):
         config = None
-    return LoadedConfig(path=loading.path, config=config, findings=tuple(findings))
+    return LoadedConfig(path=loading.path, config=config, findings=tuple(findings[:MAX_FINDINGS]))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -233,6 +236,8 @@ class _Loading:
             path = error["loc"]
             if path[:1] in _TWO_PLACES and path[:1] not in self.from_environment and path[:1] not in self.reader.keys:
                 continue  # reported at the place where it stands
+            if any(finding.key == dotted(path) and finding.severity == "error" for finding in self.findings):
+                continue
             if error["type"] == "missing":
                 self._add("error", "missing-key", path, "is missing", "add it")
                 continue
@@ -244,12 +249,13 @@ class _Loading:
 
     def _written(self, path: KeyPath, value: object) -> object:
         """Return a value as the file has it: the model may have seen it changed."""
-        return self.reader.raw.get(path, value) if isinstance(value, str) or value is None else value
+        if path in self.from_environment or not (isinstance(value, str) or value is None):
+            return value
+        return self.reader.raw.get(path, value)
 
     def _is_quoted(self, path: KeyPath) -> bool:
         """Tell whether quotes turned a number or a switch into text."""
-        raw = self.reader.raw.get(path)
-        return raw is not None and not isinstance(plain_value(raw), (str, type(None)))
+        return path in self.reader.quoted and not isinstance(plain_value(self.reader.raw[path]), (str, type(None)))
 
     def _look_twice(self, written: dict[str, Any], config: WorkspaceConfig) -> None:
         inner = config.runtime_config

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from molecule_runtime.core.config.findings import safe
 from molecule_runtime.core.config.values import is_text, item_of, model_of
-from molecule_runtime.core.redaction import redact_text
 
 if TYPE_CHECKING:
     from molecule_runtime.core.config.findings import KeyPath
@@ -121,7 +121,7 @@ def _syntax(exc: yaml.MarkedYAMLError, text: str) -> Problem:
     line = mark.line + 1 if mark else None
     column = mark.column + 1 if mark else None
     # `problem` quotes names of anchors and tags at most; str(exc) would quote the line, which may hold a secret.
-    problem = redact_text(" ".join((exc.problem or exc.context or "unknown").split()))[:120]
+    problem = safe(" ".join((exc.problem or exc.context or "unknown").split()), 120)
     remedy = "check the indentation, the colons and the quotes near this place"
     lines = text.splitlines()
     there = lines[line - 1] if line is not None and line <= len(lines) else ""
@@ -133,7 +133,7 @@ def _syntax(exc: yaml.MarkedYAMLError, text: str) -> Problem:
         remedy = "put text that begins with this character into quotes"
     elif "undefined alias" in problem:
         remedy = "put text that begins with * into quotes, or define the anchor first"
-    elif "single document" in problem:
+    elif "another document" in problem:
         remedy = "keep one document: remove the second '---'"
     return Problem("syntax", f"is not valid YAML: {problem}", remedy, line, column)
 
@@ -146,12 +146,14 @@ class Reader:
         values: the line and column of each value, by path.
         keys: the line and column of each key, by path.
         raw: each scalar as the file has it, by path.
+        quoted: the scalars that stand in quotes.
         problems: duplicate keys, unknown tags and the like; all of them, not only the first.
     """
 
     values: dict[KeyPath, tuple[int, int]] = field(default_factory=dict["KeyPath", "tuple[int, int]"])
     keys: dict[KeyPath, tuple[int, int]] = field(default_factory=dict["KeyPath", "tuple[int, int]"])
     raw: dict[KeyPath, str] = field(default_factory=dict["KeyPath", str])
+    quoted: set[KeyPath] = field(default_factory=set["KeyPath"])
     problems: list[Problem] = field(default_factory=list[Problem])
     _count: int = 0
     _open: set[int] = field(default_factory=set[int])
@@ -248,6 +250,7 @@ class Reader:
             self.values = inner.values | self.values
             self.keys = inner.keys | self.keys
             self.raw = inner.raw | self.raw
+            self.quoted |= inner.quoted
             for key, value in found.items():
                 result.setdefault(key, value)
         return result
@@ -255,6 +258,8 @@ class Reader:
     def _scalar(self, node: ScalarNode, annotation: Any, path: KeyPath) -> Any:
         text = str(node.value)
         self.raw[path] = text
+        if node.style in {"'", '"'}:
+            self.quoted.add(path)
         if not _encodable(text):
             self._report(node, path, "bad-text", "holds half a character (a lone surrogate)", "mend the escape")
             return None
@@ -286,7 +291,7 @@ class Reader:
     def _check_tag(self, node: Node, expected: str, path: KeyPath) -> None:
         if node.tag in {expected, "!"}:
             return
-        name = redact_text(node.tag.replace(_CORE, "!!"))[:40]
+        name = safe(str(node.tag).replace(_CORE, "!!"))
         self._report(node, path, "bad-tag", f"has the tag {name}, which means nothing here", "remove the tag")
 
     def _report(self, node: Node, path: KeyPath, code: str, message: str, remedy: str) -> None:

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema
 from pydantic.fields import FieldInfo
 
+from molecule_runtime.core.redaction import redact_text
+
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
@@ -45,6 +47,8 @@ def _level(value: object) -> object:
 def _variable(value: str) -> str:
     if not _NAME.fullmatch(value):
         raise ValueError("must be the name of an environment variable (letters, digits and _), not its value")
+    if redact_text(value) != value:
+        raise ValueError("must be the name of an environment variable; this looks like its value")
     return value
 
 
