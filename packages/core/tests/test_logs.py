@@ -6,6 +6,7 @@ import logging
 import sys
 from typing import Any
 
+import anyio
 import pytest
 
 from molecule_runtime.core import logs
@@ -64,6 +65,8 @@ def test_a_secret_in_an_exception_or_a_stack_never_reaches_the_stream(style: str
             raise RuntimeError("while handling") from exc
         except RuntimeError:
             logger.exception("failed again", stack_info=True)
+    logger.warning("whose line of code holds one", stack_info=True)  # Bearer abcdefgh12345678
+    assert "abcdefgh12345678" not in stream.getvalue()
     written = stream.getvalue()
     assert SECRET not in written
     assert "Traceback" in written
@@ -168,3 +171,58 @@ def test_a_value_that_does_not_exist_is_an_error_and_changes_nothing(
     with pytest.raises(ConfigurationError, match=named):
         logs.configure(environ)
     assert root_logger.handlers == before
+
+
+def test_what_is_bound_stands_on_every_line_below_and_on_none_after(style: str) -> None:
+    stream = configured(style)
+    with logs.bind(workspace_id="ws-1"):
+        logger.warning("outer")
+        with logs.bind(task_id="t-7"):
+            logging.getLogger("someone.elses").warning("inner")
+    logger.warning("after")
+    outer, inner, after = stream.getvalue().splitlines()
+    if style == "json":
+        assert json.loads(outer)["workspace_id"] == "ws-1"
+        assert (json.loads(inner)["workspace_id"], json.loads(inner)["task_id"]) == ("ws-1", "t-7")
+        assert "workspace_id" not in json.loads(after)
+    else:
+        assert "[workspace_id=ws-1]: outer" in outer
+        assert "someone.elses [workspace_id=ws-1 task_id=t-7]: inner" in inner
+        assert "[" not in after
+    assert logs.bound() == {}
+
+
+@pytest.mark.anyio
+async def test_what_is_bound_in_one_task_stays_out_of_another(style: str) -> None:
+    stream = configured(style)
+    both = anyio.Event()
+    first = anyio.Event()
+
+    async def one() -> None:
+        with logs.bind(workspace_id="ws-1"):
+            first.set()
+            await both.wait()
+            logger.warning("one")
+
+    async def two() -> None:
+        await first.wait()
+        with logs.bind(workspace_id="ws-2"):
+            logger.warning("two")
+        both.set()
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(one)
+            group.start_soon(two)
+    two_line, one_line = stream.getvalue().splitlines()
+    assert "ws-2" in two_line
+    assert "ws-1" not in two_line
+    assert "ws-1" in one_line
+    assert "ws-2" not in one_line
+
+
+def test_a_secret_that_is_bound_never_reaches_the_stream(style: str) -> None:
+    stream = configured(style)
+    with logs.bind(task_id=SECRET):
+        logger.warning("hello")
+    assert SECRET not in stream.getvalue()

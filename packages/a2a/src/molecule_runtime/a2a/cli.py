@@ -108,7 +108,8 @@ def _run(stop: StopSignal, extra: Sequence[str]) -> None:
 
     from molecule_runtime.a2a import boot
 
-    anyio.run(boot.serve, settings, config, stop, DRAIN_SECONDS)
+    with logs.bind(workspace_id=settings.target.id):
+        anyio.run(boot.serve, settings, config, stop, DRAIN_SECONDS)
 
 
 def _refuse(exc: MoleculeError, code: int) -> int:

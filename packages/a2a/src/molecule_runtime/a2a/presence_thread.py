@@ -9,6 +9,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from molecule_runtime.core import logs
 from molecule_runtime.core.platform.client import PlatformClient
 from molecule_runtime.core.platform.pools import ConnectionPools
 from molecule_runtime.core.presence import HOST_INTERVAL, Phase, Presence, TargetState, Vitals
@@ -82,7 +83,9 @@ class PresenceThread:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._supervise())
+            # A thread begins without the context of the one that starts it.
+            with logs.bind(workspace_id=self.target.id):
+                asyncio.run(self._supervise())
         except asyncio.CancelledError:
             pass
         except Exception:

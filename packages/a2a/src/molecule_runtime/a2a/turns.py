@@ -14,6 +14,7 @@ from a2a.types import Message, Task, TaskState, TaskStatusUpdateEvent
 from a2a.utils.errors import A2AError
 
 from molecule_runtime.a2a.executor import fail, failure_text
+from molecule_runtime.core import logs
 from molecule_runtime.core.redaction import redact_text
 
 if TYPE_CHECKING:
@@ -50,6 +51,10 @@ class TurnExecutor(AgentExecutor):
 
     async def execute(self, context: RequestContext, event_queue: EventQueue) -> None:
         """Run one turn; whatever the adapter does, the sender gets exactly one end of it."""
+        with logs.bind(task_id=context.task_id or ""):
+            await self._execute(context, event_queue)
+
+    async def _execute(self, context: RequestContext, event_queue: EventQueue) -> None:
         current = asyncio.current_task()
         watched = _Watched(event_queue)
         handle = self._vitals.task_started(_description(context))

@@ -1,4 +1,10 @@
-"""Logging of a molecule-runtime process: to stderr, as text or JSON lines, with secrets redacted."""
+"""Logging of a molecule-runtime process: to stderr, as text or JSON lines, with secrets redacted.
+
+What a line is about (which workspace, which task) is bound once, where that is known, and stands on every line that is logged below:
+
+    with logs.bind(workspace_id="ws-1"):
+        logger.warning("cannot read the inbox")     # 12:00:00 WARNING molecule_runtime.mcp.inbox [workspace_id=ws-1]: cannot ...
+"""
 
 from __future__ import annotations
 
@@ -6,6 +12,7 @@ import contextlib
 import json
 import logging
 import sys
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, TextIO
 
 from molecule_runtime.core import env
@@ -13,9 +20,30 @@ from molecule_runtime.core.errors import ConfigurationError
 from molecule_runtime.core.redaction import redact_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
+
+_context: ContextVar[tuple[tuple[str, str], ...]] = ContextVar("molecule_runtime_log_context", default=())
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+@contextlib.contextmanager
+def bind(**fields: str) -> Generator[None]:
+    """Attach fields to every line that is logged within the block, in this task and in those that it starts.
+
+    An inner block adds to an outer one, and wins where both name a field.
+    """
+    merged = {**dict(_context.get()), **fields}
+    token = _context.set(tuple(merged.items()))
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
+def bound() -> dict[str, str]:
+    """Return the fields bound here."""
+    return dict(_context.get())
 
 
 class RedactingFormatter(logging.Formatter):
@@ -23,6 +51,8 @@ class RedactingFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the redacted line."""
+        fields = " ".join(f"{name}={value}" for name, value in _context.get())
+        record.context = f" [{fields}]" if fields else ""
         return redact_text(super().format(record))
 
 
@@ -35,6 +65,7 @@ class JsonFormatter(logging.Formatter):
             "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
             "level": record.levelname,
             "logger": record.name,
+            **{name: redact_text(value) for name, value in _context.get()},
             "message": redact_text(record.getMessage()),
         }
         if record.exc_info:
@@ -80,7 +111,9 @@ def configure(
     handler.setFormatter(
         JsonFormatter()
         if style == "json"
-        else RedactingFormatter(f"{prefix}%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
+        else RedactingFormatter(
+            f"{prefix}%(asctime)s %(levelname)s %(name)s%(context)s: %(message)s", datefmt="%H:%M:%S"
+        )
     )
     root = logging.getLogger()
     for old in list(root.handlers):

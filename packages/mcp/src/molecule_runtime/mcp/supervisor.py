@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from molecule_runtime.core import logs
 from molecule_runtime.core.platform import wire
 from molecule_runtime.core.presence import Phase, Presence, TargetState, Vitals, agent_card
 from molecule_runtime.mcp.inbox import InboxPoller
@@ -52,6 +53,10 @@ class Supervisor:
                 group.start_soon(self._serve, client)
 
     async def _serve(self, client: PlatformClient) -> None:
+        with logs.bind(workspace_id=client.workspace_id):
+            await self._serve_target(client)
+
+    async def _serve_target(self, client: PlatformClient) -> None:
         async with anyio.create_task_group() as group:
             reachable = anyio.Event()
 
