@@ -162,10 +162,16 @@ async def test_a_text_with_a_lone_surrogate_still_makes_json(
 ) -> None:
     platform.on("POST", "/workspaces/ws-2/a2a", Answer(body=REPLY))
     platform.on("POST", "/registry/update-card", Answer(body={"status": "updated"}))
+    platform.on("POST", "/workspaces/ws-1/notify", Answer(body={"status": "sent"}))
+    platform.on("POST", "/workspaces/ws-1/delegate", Answer(status=202, body=DELEGATED))
     async with client_of(platform, pools) as client:
         await client.send_message("ws-2", 'half \ud83d of "a" 🎉')
         await client.update_card({"name": "\ud83d"})
-    message, card = platform.requests
+        await client.notify("half \ud83d of it")
+        await client.delegate("ws-2", "half \ud83d of it", idempotency_key="k")
+    message, card, note, delegation = platform.requests
+    assert note.json == {"message": "half ? of it"}
+    assert delegation.json["task"] == "half ? of it"
     assert message.json["params"]["message"]["parts"][0]["text"] == 'half \ud83d of "a" 🎉'
     assert card.json["agent_card"] == {"name": "\ud83d"}
 

@@ -56,14 +56,27 @@ class Running:
 
     def entered(self, state: TargetState) -> None:
         self.states.append(state)
-        self._changed.set()
-        self._changed = anyio.Event()
+        self._tell()
+
+    def answered(self, secret: str) -> None:
+        self.secrets.append(secret)
+        self._tell()
 
     async def until_phase(self, phase: Phase) -> TargetState:
         with anyio.fail_after(DEADLINE):
             while phase not in self.phases:
                 await self._changed.wait()
         return next(state for state in self.states if state.phase is phase)
+
+    async def until_answers(self, count: int) -> None:
+        """Wait until so many beats whose answer carries a secret were answered and read."""
+        with anyio.fail_after(DEADLINE):
+            while len(self.secrets) < count:
+                await self._changed.wait()
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
 
 
 @asynccontextmanager
@@ -83,7 +96,7 @@ async def running(
             presence.on_state = found.entered
         if "on_registered" not in more:
             presence.on_registered = lambda response: found.saved.append(response.auth_token or "")
-        presence.on_inbound_secret = found.secrets.append
+        presence.on_inbound_secret = found.answered
 
         async def run() -> None:
             await presence.run()
@@ -297,16 +310,21 @@ async def test_an_early_beat_can_be_asked_for_from_any_thread(
     platform: ScriptedPlatform, pools: ConnectionPools
 ) -> None:
     platform.on("POST", REGISTER, REGISTERED)
-    platform.on("POST", BEAT, OK)
-    async with running(platform, pools, interval=3600.0) as found:
+    platform.on("POST", BEAT, Answer(body={"status": "ok", "platform_inbound_secret": "answered"}))
+    begun: list[str] = []
+    async with running(platform, pools, interval=3600.0, metadata=lambda: begun.append("beat")) as found:
         await found.until_phase(Phase.ONLINE)
-        assert platform.to("POST", BEAT) == []
         for count in (1, 2):
+            await anyio.wait_all_tasks_blocked()
+            assert len(begun) == count - 1
             thread = threading.Thread(target=found.presence.beat_soon)
             thread.start()
             await platform.until_requests("POST", BEAT, count)
             await anyio.to_thread.run_sync(thread.join)
-    assert len(platform.to("POST", BEAT)) == 2
+            await found.until_answers(count)
+        # The answer was read, the next pause has begun, and nobody asked again.
+        await anyio.wait_all_tasks_blocked()
+        assert len(begun) == 2
 
 
 async def test_several_requests_for_an_early_beat_make_one(platform: ScriptedPlatform, pools: ConnectionPools) -> None:

@@ -104,7 +104,7 @@ class Vitals:
         """Count a task in; returns the handle for `task_finished`."""
         with self._lock:
             self._next += 1
-            self._tasks[self._next] = _encodable(description[:_MAX_SUMMARY])
+            self._tasks[self._next] = description[:_MAX_SUMMARY]
             return self._next
 
     def task_finished(self, handle: int, *, error: str = "") -> None:
@@ -115,12 +115,12 @@ class Vitals:
             self._turns += 1
             if error:
                 self._failures += 1
-                self._sample_error = _encodable(error[:_MAX_SAMPLE_ERROR])
+                self._sample_error = error[:_MAX_SAMPLE_ERROR]
 
     def wedge(self, reason: str) -> None:
         """Mark this process as unable to recover by itself; the first reason stays (contract `runtime.md` 12.1)."""
         with self._lock:
-            self._wedged = self._wedged or _encodable(reason[:_MAX_SAMPLE_ERROR])
+            self._wedged = self._wedged or reason[:_MAX_SAMPLE_ERROR]
 
     def unwedge(self) -> None:
         """Take the mark back."""
@@ -151,11 +151,6 @@ class Vitals:
             if self._turns > 50:
                 self._turns, self._failures = self._turns // 2, self._failures // 2
             return request
-
-
-def _encodable(text: str) -> str:
-    """Replace lone surrogates, which no JSON body can carry: they would end the beats of the workspace."""
-    return text.encode(errors="replace").decode()
 
 
 def _ignore_state(state: TargetState) -> None:

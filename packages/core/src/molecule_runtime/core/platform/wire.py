@@ -11,8 +11,15 @@ from typing import Annotated, Any, Literal, TypeAlias, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 DeliveryMode = Literal["push", "poll"]
-NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 JsonObject = dict[str, Any]
+
+
+def _encodable(value: object) -> object:
+    # Half of an emoji, cut by a model or a script: pydantic refuses it in a constrained text, and nobody could mend it.
+    return value.encode(errors="replace").decode() if isinstance(value, str) else value
+
+
+NonEmpty = Annotated[str, BeforeValidator(_encodable), StringConstraints(min_length=1)]
 
 
 def _object_or_none(value: object) -> object:
