@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from molecule_runtime.core import configs_dir, env
 from molecule_runtime.core.errors import ConfigurationError, InvalidWorkspaceIdError, TargetError
 from molecule_runtime.core.identity import WorkspaceId, validate_platform_url, validate_workspace_id
+from molecule_runtime.core.redaction import redact_text
 from molecule_runtime.core.secretfile import expand_home, read_secret, secret_problem
 from molecule_runtime.core.tokens import TOKEN_FILE_NAME, StaticToken, TokenFile, TokenSource, workspace_token
 
@@ -275,16 +276,18 @@ def _single_token(environ: Mapping[str, str], errors: list[str]) -> TokenSource 
 
 
 def _token_file_problem(path: Path) -> str | None:
+    # A token that was pasted where its file's name belongs must not be shown either.
+    shown = repr(redact_text(str(path)))
     try:
         read_secret(path)
     except FileNotFoundError:
-        return f"{str(path)!r} not found"
+        return f"{shown} not found"
     except PermissionError:
-        return f"{str(path)!r}: permission denied; make it readable by this user"
+        return f"{shown}: permission denied; make it readable by this user"
     except OSError as exc:
-        return f"{str(path)!r} cannot be read: {exc.strerror or type(exc).__name__}"
+        return f"{shown} cannot be read: {exc.strerror or type(exc).__name__}"
     except ValueError as exc:
-        return f"{str(path)!r} {exc}"
+        return f"{shown} {exc}"
     return None
 
 
