@@ -1,0 +1,182 @@
+"""The predecessor's import paths: each is the very object of its new home."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SAME_OBJECTS = [
+    (
+        "adapter_base",
+        "core.adapter",
+        ("AdapterConfig", "BaseAdapter", "PrivilegedPluginInstallError", "RuntimeCapabilities"),
+    ),
+    (
+        "adapters.base",
+        "core.adapter",
+        ("AdapterConfig", "BaseAdapter", "PrivilegedPluginInstallError", "RuntimeCapabilities"),
+    ),
+    ("configs_dir", "core.configs_dir", ("resolve",)),
+    ("main", "a2a.cli", ("main_sync",)),
+    ("mcp_cli", "mcp.cli", ("main",)),
+    ("mcp_tools", "mcp_schemas", ("MOLECULE_MCP_TOOLS", "PERMISSION_MAP", "openai_function_tools")),
+    (
+        "mcp_workspace_resolver",
+        "mcp_target_resolution",
+        ("print_missing_env_help", "read_token_file", "resolve_workspaces"),
+    ),
+    (
+        "platform_tools.registry",
+        "core.registry",
+        ("A2A_SECTION", "DISPLAY_SECTION", "MEMORY_SECTION", "TOOLS", "ToolSpec", "by_name", "tool_names"),
+    ),
+]
+
+SOURCES = Path(__file__).parents[1] / "src" / "molecule_runtime"
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {"protocolVersion": "2024-11-05", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
+}
+LIST_TOOLS = {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}
+
+
+def load(name: str) -> Any:
+    return importlib.import_module(f"molecule_runtime.{name}")
+
+
+@pytest.mark.parametrize(("old", "new", "names"), SAME_OBJECTS, ids=[f"{old}-{new}" for old, new, _ in SAME_OBJECTS])
+def test_a_legacy_path_gives_the_objects_of_its_new_home(old: str, new: str, names: tuple[str, ...]) -> None:
+    for name in names:
+        assert getattr(load(old), name) is getattr(load(new), name)
+
+
+def test_every_module_of_this_wheel_is_in_the_table_above_and_offers_what_it_says() -> None:
+    files = {path.relative_to(SOURCES).with_suffix("") for path in SOURCES.rglob("*.py")}
+    modules = {".".join(path.parts) for path in files if path.name != "__init__"}
+    assert modules == {old for old, _, _ in SAME_OBJECTS} | {"a2a_mcp_server"}
+    for name in modules:
+        module = load(name)
+        offered: list[str] = module.__all__
+        assert set(offered) <= set(vars(module))
+
+
+def test_the_server_declares_the_registrys_own_list_of_tools() -> None:
+    assert load("a2a_mcp_server").TOOLS is load("mcp_schemas").MOLECULE_MCP_TOOLS
+
+
+def test_the_sections_of_the_predecessor_are_the_registrys_tools_in_order() -> None:
+    registry, old = load("core.registry"), load("platform_tools.registry")
+    names = [spec.name for spec in [*old.a2a_tools(), *old.display_tools(), *old.memory_tools()]]
+    assert len(names) == len(set(names))
+    assert set(names) <= set(registry.tool_names())
+    for expected in ("list_peers", "wait_for_message", "desktop_click", "commit_memory"):
+        assert expected in names
+    a2a = [spec.name for spec in old.a2a_tools()]
+    assert a2a == [name for name in registry.tool_names() if name in a2a]
+
+
+def test_resetting_the_cache_of_the_configs_dir_changes_nothing() -> None:
+    load("configs_dir").reset_cache()
+
+
+def environ(folder: Path) -> dict[str, str]:
+    return {
+        "HOME": str(folder),
+        "CONFIGS_DIR": str(folder / "state"),
+        "WORKSPACE_ID": "ws-1",
+        "PLATFORM_URL": "http://127.0.0.1:9",
+        "MOLECULE_WORKSPACE_TOKEN": "a-token",
+    }
+
+
+def speak(command: list[str], variables: Mapping[str, str], cwd: Path) -> dict[int, dict[str, Any]]:
+    """Ask a process who it is and what it can do."""
+    ran = subprocess.run(
+        [sys.executable, *command],
+        input="".join(json.dumps(line) + "\n" for line in (INITIALIZE, LIST_TOOLS)),
+        env=dict(variables),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return {message["id"]: message["result"] for message in map(json.loads, ran.stdout.splitlines())}
+
+
+def assert_is_ours(answers: dict[int, dict[str, Any]]) -> None:
+    assert answers[1]["serverInfo"]["name"] == "molecule"
+    assert [tool["name"] for tool in answers[2]["tools"]] == load("core.registry").tool_names()
+
+
+@pytest.mark.parametrize("module", ["a2a_mcp_server", "mcp_cli"])
+def test_a_legacy_server_runs_as_a_module(tmp_path: Path, module: str) -> None:
+    assert_is_ours(speak(["-m", f"molecule_runtime.{module}"], environ(tmp_path), tmp_path))
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """The folder `molecule_runtime` as an installation has it, every wheel in one place."""
+    folder = tmp_path / "site" / "molecule_runtime"
+    folder.mkdir(parents=True)
+    for wheel in (Path(__file__).parents[2]).iterdir():
+        for item in (wheel / "src" / "molecule_runtime").iterdir():
+            if item.is_dir() and item.name != "__pycache__":
+                (folder / item.name).symlink_to(item)
+            elif item.suffix == ".py":
+                # Copied: Python follows a link to find the folder of a script.
+                (folder / item.name).write_bytes(item.read_bytes())
+    assert (folder / "mcp").is_dir()
+    return folder
+
+
+def test_the_server_runs_by_its_path_beside_our_own_folder_mcp(tmp_path: Path, installed: Path) -> None:
+    variables = {**environ(tmp_path), "PYTHONPATH": str(installed.parent)}
+    assert_is_ours(speak([str(installed / "a2a_mcp_server.py")], variables, tmp_path))
+    # And from within the folder, where the empty entry of the path means the same place.
+    assert_is_ours(speak(["a2a_mcp_server.py"], variables, installed))
+    assert_is_ours(speak(["-m", "molecule_runtime.a2a_mcp_server"], variables, installed))
+
+
+def test_importing_the_server_leaves_the_search_path_alone(tmp_path: Path, installed: Path) -> None:
+    code = "import sys; before = list(sys.path); import molecule_runtime.a2a_mcp_server; assert sys.path == before"
+    variables = {**environ(tmp_path), "PYTHONPATH": f"{installed.parent}"}
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        env=variables,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_a_legacy_import_reads_no_environment_and_starts_nothing(tmp_path: Path) -> None:
+    code = "import importlib\n" + "\n".join(
+        f"importlib.import_module('molecule_runtime.{name}')" for name in sorted({old for old, _, _ in SAME_OBJECTS})
+    )
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env={"HOME": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+    assert list(tmp_path.iterdir()) == []
