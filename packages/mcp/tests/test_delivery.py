@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +20,6 @@ from molecule_runtime.mcp.delivery.jsonc import Jsonc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 SPEC: dict[str, Any] = {"command": "npx", "args": ["-y", "@molecule-ai/mcp-server"], "env": {"MODE": "management"}}
 OTHER: dict[str, Any] = {"command": "other", "args": ["--flag"]}
@@ -188,10 +188,12 @@ def test_a_malformed_file_is_refused_and_left_as_it_is(engine: str, text: str, t
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
+def not_utf8(path: Path) -> None:
+    path.write_bytes(b"\xff\xfe{}")
+
+
 @every_engine
-@pytest.mark.parametrize(
-    "make", [lambda path: path.write_bytes(b"\xff\xfe{}"), lambda path: path.mkdir()], ids=["not UTF-8", "a folder"]
-)
+@pytest.mark.parametrize("make", [not_utf8, Path.mkdir], ids=["not UTF-8", "a folder"])
 def test_an_unreadable_file_is_refused(engine: str, make: Callable[[Path], object], tmp_path: Path) -> None:
     client = client_for(engine)
     path = client.settings_path(str(tmp_path))

@@ -82,7 +82,8 @@ def test_a_server_is_added_to_any_file_and_everything_else_means_the_same(how: F
     changed = how.put(text, (key,), "it", ENTRY)
     assert how.parse(changed) == {**before, key: {**(before.get(key) or {}), "it": ENTRY}}
     removed = how.parse(how.drop(changed, (key,), "it"))
-    rest = {name: spec for name, spec in (before.get(key) or {}).items() if name != "it"}
+    rest: dict[str, Any] = dict(before.get(key) or {})
+    rest.pop("it", None)
     assert {**removed, key: removed.get(key) or {}} == {**before, key: rest}
 
 

@@ -54,6 +54,7 @@ for line in sys.stdin:
     print(json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}), flush=True)
 """
 
+PATIENT = Deadlines(read=20, server=30, overall=50)
 QUICK = Deadlines(read=1.0, server=1.5, overall=20.0)
 
 
@@ -89,9 +90,13 @@ def servers(tmp_path: Path) -> Servers:
     return Servers(tmp_path)
 
 
-async def ask(specs: Mapping[str, Mapping[str, Any]], **options: Any) -> Any:
+async def ask(
+    specs: Mapping[str, Mapping[str, Any]],
+    launch_env: Mapping[str, str] | None = None,
+    deadlines: Deadlines = PATIENT,
+) -> Any:
     with anyio.fail_after(60):
-        return await probe(specs, **{"deadlines": Deadlines(read=20, server=30, overall=50), **options})
+        return await probe(specs, launch_env=launch_env, deadlines=deadlines)
 
 
 async def test_the_ids_of_all_servers_are_sorted_and_prefixed_once(servers: Servers) -> None:

@@ -26,6 +26,7 @@ MAX_FILE_BYTES = 256 * 1024
 """Of a rule, a fragment or a descriptor."""
 
 MCP_DESCRIPTORS = ("mcp-servers.json", "settings-fragment.json")
+_NEEDS_AN_ADAPTOR = ("adapters", "hooks", "commands", "setup.sh")
 # What people keep beside a plugin for its contributors, not for every agent (workspace-host.md 18.4).
 _NOT_FRAGMENTS = frozenset({"readme", "changelog", "license", "contributing", "skill", "claude", "known-issues"})
 
@@ -123,7 +124,7 @@ class McpServerAdaptor:
         """Declare each server in the file that the runtime reads."""
         result = InstallResult(plugin_name=self.plugin_name, runtime=self.runtime, source="mcp_server")
         servers, problems = read_mcp_servers(ctx.plugin_root)
-        result.warnings += problems
+        result.warnings += [*problems, *left_out(ctx.plugin_root)]
         for name, spec in servers.items():
             if name == MANAGEMENT_MCP_NAME and self.plugin_name != PRIVILEGED_PLUGIN:
                 # Whoever holds that name is started with the organisation's credentials (20.1 item 9).
@@ -188,6 +189,12 @@ def read_mcp_servers(root: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
         if servers:
             return servers, problems
     return {}, problems
+
+
+def left_out(root: Path) -> list[str]:
+    """Say what of a plugin takes an adaptor to install, which no installed wheel brought; rules, text and skills work where they are."""
+    names = [name for name in _NEEDS_AN_ADAPTOR if (root / name).exists()]
+    return [f"not installed, since no installed wheel does that: {', '.join(names)}"] if names else []
 
 
 def _servers(value: object, place: str, problems: list[str]) -> dict[str, dict[str, Any]]:

@@ -25,6 +25,7 @@ from molecule_runtime.core.plugins import (
     McpServerAdaptor,
     Plugin,
     PluginAdaptor,
+    left_out,
     load_plugins,
     read_mcp_servers,
 )
@@ -106,9 +107,7 @@ async def install_plugins(adapter: BaseAdapter, config: AdapterConfig, plugins: 
         context = _context(adapter, config, plugin, runtime)
         if adaptor is None:
             result = InstallResult(plugin_name=plugin.name, runtime=runtime, source="none")
-            result.warnings.append(
-                "its rules, prompt text and skills are used where they are; no installed wheel installs more of it"
-            )
+            result.warnings += left_out(plugin.root)
         else:
             try:
                 result = await adaptor.install(context)

@@ -25,7 +25,7 @@ class Yaml:
     def put(self, text: str, keys: tuple[str, ...], name: str, entry: dict[str, Any]) -> str:
         """Return the text with one entry set."""
         (key,) = keys
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root: Any = yaml.compose(text, Loader=yaml.SafeLoader)
         if root is None:
             return _appended(text, _dump({key: {name: entry}}))
         if root.flow_style:
@@ -49,7 +49,7 @@ class Yaml:
     def drop(self, text: str, keys: tuple[str, ...], name: str) -> str:
         """Return the text without one entry."""
         (key,) = keys
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root: Any = yaml.compose(text, Loader=yaml.SafeLoader)
         if root is not None and root.flow_style:
             return self._rewritten(text, key, name, None)
         pair = _pair(root, key)
@@ -70,7 +70,8 @@ class Yaml:
         if "#" in text:
             raise ValueError("a flow mapping with comments would lose them; write its keys on lines of their own")
         document = self.parse(text)
-        servers: dict[str, Any] = {other: spec for other, spec in (document.get(key) or {}).items() if other != name}
+        servers: dict[str, Any] = dict(document.get(key) or {})
+        servers.pop(name, None)
         return _dump({**document, key: servers if entry is None else {**servers, name: entry}})
 
 
