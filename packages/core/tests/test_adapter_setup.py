@@ -71,7 +71,7 @@ class Environment:
 
     def install(self, monkeypatch: pytest.MonkeyPatch, name: str, **functions: Any) -> None:
         module = f"feature_of_a_test_{name}"
-        monkeypatch.setitem(sys.modules, module, SimpleNamespace(**functions))  # type: ignore[arg-type]
+        monkeypatch.setitem(sys.modules, module, SimpleNamespace(**functions))
         self.entries.append(metadata.EntryPoint(name, module, FEATURES))
 
     def entry_points(self, **conditions: Any) -> metadata.EntryPoints:
