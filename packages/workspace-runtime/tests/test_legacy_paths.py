@@ -68,7 +68,7 @@ def test_every_module_of_this_wheel_is_in_the_table_above_and_offers_what_it_say
     for name in modules:
         module = load(name)
         offered: list[str] = module.__all__
-        assert set(offered) <= set(vars(module))
+        assert set(offered) <= set(dir(module))
 
 
 def test_the_server_declares_the_registrys_own_list_of_tools() -> None:
