@@ -29,7 +29,7 @@ KEYS = sorted(
     }
 )
 
-fuzz = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+fuzz = settings(max_examples=200, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 
 scalars = st.one_of(
     st.none(),
@@ -109,7 +109,8 @@ def survives(data: bytes, environ: dict[str, str], *, strict: bool) -> None:
             str(finding).encode()
             assert len(str(finding)) < 2000
         with contextlib.suppress(ConfigurationError):
-            assert load_config(folder, environ, strict=strict) == loaded.config
+            # By text: a value that is no number equals nothing, not even itself.
+            assert repr(load_config(folder, environ, strict=strict)) == repr(loaded.config)
 
 
 @fuzz
