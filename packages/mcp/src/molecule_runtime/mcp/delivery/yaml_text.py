@@ -76,7 +76,13 @@ class Yaml:
 
 
 def _dump(value: dict[str, Any]) -> str:
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, default_flow_style=False, width=10_000)
+    text = ""
+    for readable in (True, False):
+        text = yaml.safe_dump(value, sort_keys=False, allow_unicode=readable, default_flow_style=False, width=10_000)
+        # The emitter does not quote every character that the scanner takes for a line break (U+0085).
+        if yaml.safe_load(text) == value:
+            break
+    return text
 
 
 def _appended(text: str, block: str) -> str:
