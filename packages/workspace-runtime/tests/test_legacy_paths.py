@@ -14,17 +14,19 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+ADAPTER_NAMES = (
+    "AdapterConfig",
+    "BaseAdapter",
+    "PrivilegedPluginInstallError",
+    "ProviderRegistry",
+    "RuntimeCapabilities",
+    "SetupResult",
+    "resolve_provider_routing",
+)
+
 SAME_OBJECTS = [
-    (
-        "adapter_base",
-        "core.adapter",
-        ("AdapterConfig", "BaseAdapter", "PrivilegedPluginInstallError", "RuntimeCapabilities"),
-    ),
-    (
-        "adapters.base",
-        "core.adapter",
-        ("AdapterConfig", "BaseAdapter", "PrivilegedPluginInstallError", "RuntimeCapabilities"),
-    ),
+    ("adapter_base", "core.adapter", ADAPTER_NAMES),
+    ("adapters.base", "core.adapter", ADAPTER_NAMES),
     ("configs_dir", "core.configs_dir", ("resolve",)),
     ("main", "a2a.cli", ("main_sync",)),
     ("mcp_cli", "mcp.cli", ("main",)),
@@ -84,6 +86,20 @@ def test_the_sections_of_the_predecessor_are_the_registrys_tools_in_order() -> N
         assert expected in names
     a2a = [spec.name for spec in old.a2a_tools()]
     assert a2a == [name for name in registry.tool_names() if name in a2a]
+
+
+def test_an_adapter_is_found_by_the_module_that_the_environment_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shout_adapter_of_a_test.py").write_text("class Adapter: ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("ADAPTER_MODULE", "shout_adapter_of_a_test")
+    adapters = load("adapters")
+    assert adapters.get_adapter("anything").__module__ == "shout_adapter_of_a_test"
+    monkeypatch.delenv("ADAPTER_MODULE")
+    with pytest.raises(KeyError, match="set ADAPTER_MODULE"):
+        adapters.get_adapter("no-such-runtime")
+    assert "no-such-runtime" not in adapters.list_adapters()
 
 
 def test_resetting_the_cache_of_the_configs_dir_changes_nothing() -> None:
