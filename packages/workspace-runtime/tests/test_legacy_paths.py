@@ -92,7 +92,8 @@ def test_an_adapter_is_found_by_the_module_that_the_environment_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "shout_adapter_of_a_test.py").write_text("class Adapter: ...\n")
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    importlib.invalidate_caches()
     monkeypatch.setenv("ADAPTER_MODULE", "shout_adapter_of_a_test")
     adapters = load("adapters")
     assert adapters.get_adapter("anything").__module__ == "shout_adapter_of_a_test"
