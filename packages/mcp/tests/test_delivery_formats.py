@@ -66,6 +66,8 @@ YAML_FILES = [
     "a: 1\r\nmcp_servers:\r\n  old:\r\n    command: o\r\nb: 2\r\n",
     "{a: 1, mcp_servers: {old: {command: o}}}\n",
     "---\na: 1\n",
+    "---\n",
+    'mcp_servers:\n  ? "o\\x85"\n  : command: o\n  ? it\n  : command: was\n',
     "mcp_servers:\n  old:\n    command: o\n    args:\n    - a\n    -\n  last:\n    command:\n",
 ]
 

@@ -26,7 +26,8 @@ class Yaml:
         """Return the text with one entry set."""
         (key,) = keys
         root: Any = yaml.compose(text, Loader=yaml.SafeLoader)
-        if root is None:
+        if not isinstance(root, yaml.MappingNode):
+            # Nothing, or a document that is null; the top level of anything else was refused.
             return _appended(text, _dump({key: {name: entry}}))
         if root.flow_style:
             return self._rewritten(text, key, name, entry)
@@ -38,11 +39,11 @@ class Yaml:
             old: dict[str, Any] = self.parse(text).get(key) or {}
             block = _dump({key: {**old, name: entry}}).rstrip("\n")
             return text[: key_node.start_mark.index] + block + text[max(servers.end_mark.index, _after_key(key_node)) :]
-        indent = " " * servers.value[0][0].start_mark.column
+        indent = " " * servers.start_mark.column
         block = f"\n{indent}".join(_dump({name: entry}).rstrip("\n").split("\n"))
         existing = _pair(servers, name)
         if existing is not None:
-            return text[: existing[0].start_mark.index] + block + text[_end(text, *existing) :]
+            return text[: _start(text, existing[0])] + block + text[_end(text, *existing) :]
         place = _line_end(text, _end(text, *servers.value[-1]))
         return f"{text[:place]}\n{indent}{block}{text[place:]}"
 
@@ -50,7 +51,7 @@ class Yaml:
         """Return the text without one entry."""
         (key,) = keys
         root: Any = yaml.compose(text, Loader=yaml.SafeLoader)
-        if root is not None and root.flow_style:
+        if isinstance(root, yaml.MappingNode) and root.flow_style:
             return self._rewritten(text, key, name, None)
         pair = _pair(root, key)
         existing = _pair(pair[1], name) if pair is not None else None
@@ -62,7 +63,7 @@ class Yaml:
             del rest[name]
             block = _dump({key: rest}).rstrip("\n")
             return text[: key_node.start_mark.index] + block + text[_end(text, *pair) :]
-        start = text.rfind("\n", 0, existing[0].start_mark.index) + 1
+        start = text.rfind("\n", 0, _start(text, existing[0])) + 1
         end = _line_end(text, _end(text, *existing))
         return text[:start] + text[end + 1 :]
 
@@ -97,6 +98,14 @@ def _pair(node: Any, key: str) -> tuple[Any, Any] | None:
         if isinstance(key_node, yaml.ScalarNode) and key_node.value == key:
             return key_node, value
     return None
+
+
+def _start(text: str, key_node: Any) -> int:
+    """Return where an entry begins: at its key, or at the `?` that a key of several lines needs."""
+    position = int(key_node.start_mark.index)
+    line = text.rfind("\n", 0, position) + 1
+    before = text[line:position]
+    return line + before.index("?") if before.strip() == "?" else position
 
 
 def _after_key(key_node: Any) -> int:
