@@ -58,8 +58,15 @@ def root_logger() -> Iterator[logging.Logger]:
     """Give the test the root logger and put it back as it was."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
-    noisy = {name: logging.getLogger(name).level for name in ("httpx", "httpx2", "httpcore", "mcp", "uvicorn.access")}
+    names = ("httpx", "httpx2", "httpcore", "mcp", "uvicorn", "uvicorn.access")
+    noisy = {name: logging.getLogger(name).level for name in names}
+    # A server that another test ran in this process may have taken uvicorn's lines for itself.
+    kept = {name: logging.getLogger(name).propagate for name in names}
+    for name in names:
+        logging.getLogger(name).propagate = True
     yield root
+    for name, propagated in kept.items():
+        logging.getLogger(name).propagate = propagated
     root.handlers[:] = handlers
     root.setLevel(level)
     for name, old in noisy.items():

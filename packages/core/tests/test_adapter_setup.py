@@ -21,8 +21,8 @@ from molecule_runtime.core.adapter import (
     Tool,
     ToolOutput,
 )
-from molecule_runtime.core.adapter.setup import MOLECULE_PLATFORM_AGENT_IMAGE_BAKED, PLUGINS_DIR
 from molecule_runtime.core.adapter.skill import FoundSkills
+from molecule_runtime.core.env import MOLECULE_PLATFORM_AGENT_IMAGE_BAKED, PLUGINS_DIR
 from molecule_runtime.core.plugins import InstallResult, Plugin, load_plugins
 from molecule_runtime.core.testing import FakePlatform
 

@@ -73,6 +73,7 @@ MOLECULE_DELIVERY_MODE = Variable(
 MODEL = Variable("MODEL", "Model of the workspace, over config.yaml.")
 MOLECULE_MODEL = Variable("MOLECULE_MODEL", "Model of the workspace, over MODEL and config.yaml.")
 MODEL_PROVIDER = Variable("MODEL_PROVIDER", "Deprecated name of MODEL (it holds a model id).")
+LLM_PROVIDER = Variable("LLM_PROVIDER", "Provider of the model, over config.yaml.")
 ANTHROPIC_BASE_URL = Variable("ANTHROPIC_BASE_URL", "Reported by get_runtime_identity.")
 TIER = Variable("TIER", "Tier of the workspace, reported by get_runtime_identity.")
 LOG_LEVEL = Variable("LOG_LEVEL", "Log level of this process: DEBUG, INFO, WARNING or ERROR.")
@@ -93,6 +94,21 @@ MOLECULE_MCP_POLL_TIMEOUT_SECS = Variable(
 DELEGATION_TIMEOUT = Variable(
     "DELEGATION_TIMEOUT", "Seconds that a synchronous delegation waits for its answer.", default="300"
 )
+DELEGATION_RETRY_ATTEMPTS = Variable(
+    "DELEGATION_RETRY_ATTEMPTS", "Attempts to deliver a delegated task, over config.yaml."
+)
+DELEGATION_RETRY_DELAY = Variable(
+    "DELEGATION_RETRY_DELAY", "Seconds between attempts to deliver a delegated task, over config.yaml."
+)
+SANDBOX_BACKEND = Variable("SANDBOX_BACKEND", "subprocess, docker or e2b: where run_code runs, over config.yaml.")
+SANDBOX_MEMORY_LIMIT = Variable("SANDBOX_MEMORY_LIMIT", "Memory of run_code, over config.yaml.")
+SANDBOX_TIMEOUT = Variable("SANDBOX_TIMEOUT", "Seconds of one run of run_code, over config.yaml.")
+PLUGINS_DIR = Variable("PLUGINS_DIR", "Folder of the plugins that workspaces share.", default="/plugins")
+MOLECULE_PLATFORM_AGENT_IMAGE_BAKED = Variable(
+    "MOLECULE_PLATFORM_AGENT_IMAGE_BAKED", "This image carries the management MCP server of the platform's own agent."
+)
+CODEX_HOME = Variable("CODEX_HOME", "Codex' own folder; ~/.codex where unset.")
+HERMES_HOME = Variable("HERMES_HOME", "Hermes' own folder; ~/.hermes where unset.")
 MOLECULE_LOCAL_DATA = Variable("MOLECULE_LOCAL_DATA", "Folder of molecule-local's database and admin token.")
 XDG_DATA_HOME = Variable("XDG_DATA_HOME", "Base folder of user data, where MOLECULE_LOCAL_DATA is not set.")
 NO_COLOR = Variable("NO_COLOR", "Any value turns colours off (https://no-color.org).")

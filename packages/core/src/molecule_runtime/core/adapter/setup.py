@@ -41,18 +41,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Named here until core.env lists them.
-PLUGINS_DIR = env.Variable("PLUGINS_DIR", "Folder of the plugins that workspaces share.", default="/plugins")
-MOLECULE_PLATFORM_AGENT_IMAGE_BAKED = env.Variable(
-    "MOLECULE_PLATFORM_AGENT_IMAGE_BAKED", "This image carries the management MCP server of the platform's own agent."
-)
-
 
 async def common_setup(adapter: BaseAdapter, config: AdapterConfig) -> SetupResult:
     """Do the common part of an adapter's setup."""
     installed = await anyio.to_thread.run_sync(features.installed)
     problems = installed.problems
-    plugins = await anyio.to_thread.run_sync(load_plugins, Path(config.config_path, "plugins"), Path(PLUGINS_DIR.get()))
+    plugins = await anyio.to_thread.run_sync(
+        load_plugins, Path(config.config_path, "plugins"), Path(env.PLUGINS_DIR.get())
+    )
     problems += plugins.problems
     results = await adapter.inject_plugins(config, plugins)
     problems += _plugin_problems(results)
@@ -170,7 +166,7 @@ def _plugin_problems(results: object) -> list[str]:
 
 def _keep_management_server(adapter: BaseAdapter, config: AdapterConfig) -> None:
     """Declare the baked management server again where a plugin installation evicted it (20.1 item 8)."""
-    if not MOLECULE_PLATFORM_AGENT_IMAGE_BAKED.flag() or adapter.management_mcp_present(config):
+    if not env.MOLECULE_PLATFORM_AGENT_IMAGE_BAKED.flag() or adapter.management_mcp_present(config):
         return
     try:
         adapter.register_mcp_server_hook(config, MANAGEMENT_MCP_NAME, MANAGEMENT_MCP_SPEC)

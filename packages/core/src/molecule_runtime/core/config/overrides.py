@@ -6,21 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from molecule_runtime.core import env
-from molecule_runtime.core.env import Variable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-LLM_PROVIDER = Variable("LLM_PROVIDER", "Provider of the model, over config.yaml.")
-DELEGATION_RETRY_ATTEMPTS = Variable(
-    "DELEGATION_RETRY_ATTEMPTS", "Attempts to deliver a delegated task, over config.yaml."
-)
-DELEGATION_RETRY_DELAY = Variable(
-    "DELEGATION_RETRY_DELAY", "Seconds between attempts to deliver a delegated task, over config.yaml."
-)
-SANDBOX_BACKEND = Variable("SANDBOX_BACKEND", "subprocess, docker or e2b: where run_code runs, over config.yaml.")
-SANDBOX_MEMORY_LIMIT = Variable("SANDBOX_MEMORY_LIMIT", "Memory of run_code, over config.yaml.")
-SANDBOX_TIMEOUT = Variable("SANDBOX_TIMEOUT", "Seconds of one run of run_code, over config.yaml.")
+    from molecule_runtime.core.env import Variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +30,14 @@ class Override:
 
 OVERRIDES = (
     Override(("model",), (env.MOLECULE_MODEL, env.MODEL, env.MODEL_PROVIDER)),
-    Override(("provider",), (LLM_PROVIDER,)),
+    Override(("provider",), (env.LLM_PROVIDER,)),
     Override(("a2a", "delivery_mode"), (env.MOLECULE_DELIVERY_MODE,)),
-    Override(("delegation", "retry_attempts"), (DELEGATION_RETRY_ATTEMPTS,)),
-    Override(("delegation", "retry_delay"), (DELEGATION_RETRY_DELAY,)),
+    Override(("delegation", "retry_attempts"), (env.DELEGATION_RETRY_ATTEMPTS,)),
+    Override(("delegation", "retry_delay"), (env.DELEGATION_RETRY_DELAY,)),
     Override(("delegation", "timeout"), (env.DELEGATION_TIMEOUT,)),
-    Override(("sandbox", "backend"), (SANDBOX_BACKEND,)),
-    Override(("sandbox", "memory_limit"), (SANDBOX_MEMORY_LIMIT,)),
-    Override(("sandbox", "timeout"), (SANDBOX_TIMEOUT,)),
+    Override(("sandbox", "backend"), (env.SANDBOX_BACKEND,)),
+    Override(("sandbox", "memory_limit"), (env.SANDBOX_MEMORY_LIMIT,)),
+    Override(("sandbox", "timeout"), (env.SANDBOX_TIMEOUT,)),
     Override(("observability", "log_level"), (env.LOG_LEVEL,)),
 )
 

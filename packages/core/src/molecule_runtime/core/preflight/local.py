@@ -22,8 +22,6 @@ from molecule_runtime.core.tokens import INBOUND_SECRET_FILE_NAME, TOKEN_FILE_NA
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PLUGINS_DIR = Variable("PLUGINS_DIR", "Folder of plugins that workspaces share.", default="/plugins")
-
 SKILL_FILE = "SKILL.md"
 MAX_SKILL_BYTES = 1024 * 1024
 
@@ -214,7 +212,7 @@ def check_plugins(context: Context) -> Iterator[Outcome]:
     if config is None:
         yield skip(NO_CONFIG)
         return
-    shared = Path(os.path.expanduser(PLUGINS_DIR.get(context.environ)))  # noqa: PTH111 - never raises
+    shared = Path(os.path.expanduser(env.PLUGINS_DIR.get(context.environ)))  # noqa: PTH111 - never raises
     places = [context.folder / "plugins", shared]
     problems: list[Outcome] = []
     present: set[str] = set()

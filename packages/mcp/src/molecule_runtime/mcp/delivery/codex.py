@@ -1,4 +1,4 @@
-"""Codex: tables `[mcp_servers.<name>]` in `$CODEX_HOME/config.toml` (contract `runtime.md` 9.4)."""
+"""Codex: tables `[mcp_servers.<name>]` in `$env.CODEX_HOME/config.toml` (contract `runtime.md` 9.4)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from molecule_runtime.mcp.delivery.toml_text import Toml
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-CODEX_HOME = env.Variable("CODEX_HOME", "Codex' own folder; ~/.codex where unset.")
 
 
 class Codex(FileClient):
@@ -35,7 +33,7 @@ class Codex(FileClient):
 
     def settings_path(self, config_path: str) -> Path:
         """Return the settings of this user."""
-        return folder_of(CODEX_HOME, ".codex") / "config.toml"
+        return folder_of(env.CODEX_HOME, ".codex") / "config.toml"
 
 
 CLIENT = Codex()

@@ -1,4 +1,4 @@
-"""Hermes: `mcp_servers` in `$HERMES_HOME/config.yaml` (contract `consumers.md` 6.2)."""
+"""Hermes: `mcp_servers` in `$env.HERMES_HOME/config.yaml` (contract `consumers.md` 6.2)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from molecule_runtime.mcp.delivery.yaml_text import Yaml
 if TYPE_CHECKING:
     from pathlib import Path
 
-HERMES_HOME = env.Variable("HERMES_HOME", "Hermes' own folder; ~/.hermes where unset.")
-
 
 class Hermes(FileClient):
     """The client of Hermes. Its gateway reloads when the block changes, so equal content is never written again."""
@@ -22,7 +20,7 @@ class Hermes(FileClient):
 
     def settings_path(self, config_path: str) -> Path:
         """Return the settings of this user."""
-        return folder_of(HERMES_HOME, ".hermes") / "config.yaml"
+        return folder_of(env.HERMES_HOME, ".hermes") / "config.yaml"
 
 
 CLIENT = Hermes()
