@@ -1,4 +1,4 @@
-"""Codex: tables `[mcp_servers.<name>]` in `$env.CODEX_HOME/config.toml` (contract `runtime.md` 9.4)."""
+"""Codex: tables `[mcp_servers.<name>]` in `$CODEX_HOME/config.toml` (contract `runtime.md` 9.4)."""
 
 from __future__ import annotations
 

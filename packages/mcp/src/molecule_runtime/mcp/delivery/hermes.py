@@ -1,4 +1,4 @@
-"""Hermes: `mcp_servers` in `$env.HERMES_HOME/config.yaml` (contract `consumers.md` 6.2)."""
+"""Hermes: `mcp_servers` in `$HERMES_HOME/config.yaml` (contract `consumers.md` 6.2)."""
 
 from __future__ import annotations
 
