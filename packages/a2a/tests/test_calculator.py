@@ -82,3 +82,9 @@ def test_a_message_without_arithmetic_is_told_what_can_be_asked(question: str) -
 def test_nothing_but_arithmetic_is_evaluated(code: str) -> None:
     with pytest.raises(CalculationError):
         evaluate(code)
+
+
+def test_a_result_has_as_many_significant_digits_as_are_asked_for() -> None:
+    assert answer("1 / 3") == "1 / 3 = 0.333333333333"
+    assert answer("1 / 3", digits=3) == "1 / 3 = 0.333"
+    assert answer("10 ** 6 + 1", digits=3) == "10 ** 6 + 1 = 1000001"

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 class TestCalculator(AdapterConformance):
     adapter_class = calculator.Adapter
+    failing_runtime_config: ClassVar[dict[str, Any] | None] = {"digits": "many"}
     message = "What is (17 * 23) + 4?"
 
 

@@ -271,6 +271,14 @@ def test_a_broken_adapter_fails_the_check(check: str, broken: type[BaseAdapter],
 def test_a_check_that_cannot_be_made_is_skipped_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(unittest.SkipTest, match="failing_runtime_config"):
         run("test_a_setup_that_fails_says_why", tmp_path, failing_runtime_config=None)
-    unsupported = adapter(register_mcp_server_hook=BaseAdapter.register_mcp_server_hook)
-    with pytest.raises(unittest.SkipTest, match="good-adapter"):
-        run("test_an_mcp_server_is_registered_once_and_found", tmp_path, unsupported)
+
+
+def refuse_without_a_word(self: BaseAdapter, config: AdapterConfig, name: str, spec: Mapping[str, Any]) -> None:
+    raise NotImplementedError
+
+
+def test_a_runtime_that_takes_no_mcp_servers_passes_when_it_says_so_and_fails_when_it_does_not(tmp_path: Path) -> None:
+    check = "test_an_mcp_server_is_registered_once_and_found"
+    run(check, tmp_path, adapter(register_mcp_server_hook=BaseAdapter.register_mcp_server_hook))
+    with pytest.raises(AssertionError, match="must say so"):
+        run(check, tmp_path, adapter(register_mcp_server_hook=refuse_without_a_word))

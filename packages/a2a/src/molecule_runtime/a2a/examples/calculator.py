@@ -31,8 +31,17 @@ class CalculationError(ValueError):
     """What was asked cannot be computed; the message says why."""
 
 
+DEFAULT_DIGITS = 12
+"""Significant digits of a result that is not a whole number."""
+
+MAX_DIGITS = 15
+"""What a float holds."""
+
+
 class Adapter(BaseAdapter):
     """The calculator."""
+
+    _digits = DEFAULT_DIGITS
 
     @staticmethod
     def name() -> str:
@@ -61,8 +70,34 @@ class Adapter(BaseAdapter):
             }
         ]
 
+    @staticmethod
+    def get_config_schema() -> dict[str, Any]:
+        """Return the one setting."""
+        return {
+            "type": "object",
+            "properties": {
+                "digits": {
+                    "type": "integer",
+                    "description": "Significant digits of a result that is not a whole number.",
+                    "minimum": 1,
+                    "maximum": MAX_DIGITS,
+                    "default": DEFAULT_DIGITS,
+                }
+            },
+        }
+
     async def setup(self, config: AdapterConfig) -> None:
-        """Nothing to prepare."""
+        """Take the number of digits.
+
+        Raises:
+            RuntimeError: `digits` is not a whole number from 1 to 15.
+        """
+        digits = config.runtime_config.get("digits", DEFAULT_DIGITS)
+        if isinstance(digits, bool) or not isinstance(digits, int) or not 1 <= digits <= MAX_DIGITS:
+            raise RuntimeError(
+                f"runtime_config.digits must be a whole number from 1 to {MAX_DIGITS}, not {digits!r:.60}"
+            )
+        self._digits = digits
 
     async def create_executor(self, config: AdapterConfig) -> ReplyExecutor:
         """Answer each message with `answer`."""
@@ -72,10 +107,10 @@ class Adapter(BaseAdapter):
 
     async def answer(self, turn: Turn) -> str:
         """Compute what the message asks for."""
-        return answer(turn.text)
+        return answer(turn.text, digits=self._digits)
 
 
-def answer(text: str) -> str:
+def answer(text: str, *, digits: int = DEFAULT_DIGITS) -> str:
     """Compute every expression in a text, one line each; say what can be asked when there is none."""
     expressions = find_expressions(text)
     if not expressions:
@@ -86,7 +121,7 @@ def answer(text: str) -> str:
     lines: list[str] = []
     for expression in expressions:
         try:
-            lines.append(f"{_short(expression.shown)} = {shown(evaluate(expression.code))}")
+            lines.append(f"{_short(expression.shown)} = {shown(evaluate(expression.code), digits=digits)}")
         except CalculationError as exc:
             lines.append(f"{_short(expression.shown)}: {exc}")
     return "\n".join(lines)
@@ -250,12 +285,12 @@ def evaluate(expression: str) -> Number:
         raise CalculationError("the result is too large") from None
 
 
-def shown(value: Number) -> str:
-    """Return a result for people: whole numbers in full, others to 12 significant digits."""
+def shown(value: Number, *, digits: int = DEFAULT_DIGITS) -> str:
+    """Return a result for people: whole numbers in full, others to so many significant digits."""
     if isinstance(value, float):
         if value.is_integer() and abs(value) < 1e15:
             return str(int(value))
-        return f"{value:.12g}"
+        return f"{value:.{digits}g}"
     text = str(value)
     if len(text) > MAX_SHOWN_DIGITS:
         return f"{text[:20]}… ({len(text.lstrip('-'))} digits)"

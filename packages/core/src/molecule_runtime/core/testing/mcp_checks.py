@@ -29,7 +29,7 @@ class McpChecks(Kit):
     """A server that is registered must be where the engine reads it; where nobody knows that, registering must raise."""
 
     def test_an_mcp_server_is_registered_once_and_found(self, tmp_path: Path) -> None:
-        """For a runtime with an MCP client: absent, then there; the same bytes when registered again; nothing else lost."""
+        """Absent, then there; the same bytes when registered again; nothing else lost. A runtime that takes none says so."""
         with self._environment(tmp_path):
             host = self._host(tmp_path)
             adapter, config = host.adapter, host.config
@@ -42,7 +42,15 @@ class McpChecks(Kit):
             except MissingFeatureError as exc:
                 skip(str(exc))
             except NotImplementedError as exc:
-                skip(f"this runtime takes no MCP servers: {exc}")
+                expect(
+                    isinstance(exc, UnsupportedRuntimeError) or str(exc).strip(),
+                    "a runtime that takes no MCP servers must say so, and what to override",
+                )
+                expect(
+                    adapter.management_mcp_present(config) is False,
+                    "the runtime refuses MCP servers and yet says that the management server is there",
+                )
+                return
             path = Path(adapter.mcp_settings_path(config))
             expect(path.is_file(), f"mcp_settings_path() names {path}, but the server was written somewhere else")
             expect(adapter.management_mcp_present(config) is False, "another server passes for the management server")
