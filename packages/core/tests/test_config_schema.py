@@ -74,9 +74,7 @@ def test_the_schema_accepts_what_the_loader_accepts(tmp_path: Path, text: str, g
 
 def test_the_readme_holds_the_table_of_the_model() -> None:
     stored = README.read_text(encoding="utf-8")
-    assert reference.insert(stored, reference.render()) == stored, (
-        "run: python -m molecule_runtime.core.config.reference"
-    )
+    assert reference.TABLE.insert(stored) == stored, "run: python -m molecule_runtime.core.config.reference"
 
 
 def test_the_table_has_every_key_of_the_schema() -> None:
@@ -89,7 +87,7 @@ def test_the_table_has_every_key_of_the_schema() -> None:
 
 def test_the_reference_command_writes_and_checks_a_readme(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "README.md"
-    file.write_text(f"before\n{reference.BEGIN}\nstale\n{reference.END}\nafter\n", encoding="utf-8")
+    file.write_text(f"before\n{reference.TABLE.begin}\nstale\n{reference.TABLE.end}\nafter\n", encoding="utf-8")
     assert reference.main(["--check"], file=file) == 1
     assert "-stale" in capsys.readouterr().out
     assert reference.main([], file=file) == 0
@@ -101,7 +99,7 @@ def test_the_reference_command_writes_and_checks_a_readme(tmp_path: Path, capsys
 
 def test_a_readme_without_the_markers_is_refused() -> None:
     with pytest.raises(ValueError, match="must hold"):
-        reference.insert("no markers", "table")
+        reference.TABLE.insert("no markers")
 
 
 def test_core_itself_loads_neither_yaml_nor_pydantic() -> None:

@@ -33,7 +33,7 @@ def run(name: str, environ: dict[str, str], tmp_path: Path) -> subprocess.Comple
 def test_the_table_of_variables_is_that_of_the_code() -> None:
     assert env_reference.README == README
     assert env_reference.main(["--check"]) == 0, "run: python -m molecule_runtime.core.env_reference"
-    table = TEXT.partition(env_reference.BEGIN)[2].partition(env_reference.END)[0]
+    table = TEXT.partition(env_reference.TABLE.begin)[2].partition(env_reference.TABLE.end)[0]
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [variable.name for variable in env.ALL]
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.tenants import Http, Tenant, http_server, tenant
 
 from molecule_runtime.core.platform.pools import ConnectionPools
 from molecule_runtime.mcp.store import InboxStore
-
-from .world import Http, Tenant, http_server, tenant
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import Process
     from mcp.types import CallToolResult
-
-    from .world import Member
+    from tests.support.tenants import Member
 
 SECONDS = 30.0
 MODULE = ("-m", "molecule_runtime.mcp")

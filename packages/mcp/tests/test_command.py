@@ -10,12 +10,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.tenants import Member
 
 from molecule_runtime.core.config import FILE_NAME, load_config
 from molecule_runtime.mcp.server import load_permissions
 
 from .processes import INITIALIZE, INITIALIZED, MODULE, Place, one, place, several
-from .world import Member
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import anyio
 import pytest
+from tests.support.tenants import WAIT_SECONDS, Http, Member, Received, Tenant, target
 
 from molecule_runtime.core.errors import PlatformError, UnexpectedResponseError
 from molecule_runtime.core.identity import validate_workspace_id
@@ -18,8 +19,6 @@ from molecule_runtime.core.tokens import StaticToken
 from molecule_runtime.mcp.inbox import PAGE, InboxPoller, PolledInbox, mailbox_of
 from molecule_runtime.mcp.store import InboxStore, Mailbox
 from molecule_runtime.tools import InboxMessage, Permissions, ToolContext, ToolResult, dispatch
-
-from .world import WAIT_SECONDS, Http, Member, Received, Tenant, target
 
 if TYPE_CHECKING:
     from pathlib import Path

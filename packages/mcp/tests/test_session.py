@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from tests.support.tenants import Member, Tenant, bearer, http_server, tenant
 
 from molecule_runtime.core import registry, untrusted
 from molecule_runtime.core.config import FILE_NAME
@@ -17,7 +18,6 @@ from molecule_runtime.core.secretfile import write_private
 from molecule_runtime.core.version import version_of
 
 from .processes import SECONDS, lines, one, session, several, text_of
-from .world import Member, Tenant, bearer, http_server, tenant
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.tenants import Http, Tenant, http_server, tenant
 
 from molecule_runtime.core.platform.pools import ConnectionPools
-
-from .support import Http, Tenant, http_server, tenant
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from tests.support.tenants import WAIT_SECONDS, Http, Member, Received, Tenant
 
 from molecule_runtime.core import untrusted
 from molecule_runtime.tools import dispatch
 
-from .support import WAIT_SECONDS, Http, Member, Received, Tenant, context, done, refused, run, said
+from .support import context, done, refused, run, said
 
 if TYPE_CHECKING:
     from molecule_runtime.core.platform.pools import ConnectionPools

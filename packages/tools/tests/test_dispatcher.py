@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from tests.support.tenants import WAIT_SECONDS, Http, Member, Received, Tenant
 
 from molecule_runtime.core import registry
 from molecule_runtime.core.config import RbacConfig
@@ -14,7 +15,7 @@ from molecule_runtime.tools import Permissions, ToolContext, available_tools, di
 from molecule_runtime.tools.permissions import ROLE_PERMISSIONS
 from molecule_runtime.tools.result import MAX_ANSWER_BYTES, MAX_TEXT_BYTES, ToolResult, as_json_list, bounded, fitted
 
-from .support import WAIT_SECONDS, Http, Member, Received, Tenant, context, done, refused, run
+from .support import context, done, refused, run
 
 if TYPE_CHECKING:
     from molecule_runtime.core.platform.pools import ConnectionPools

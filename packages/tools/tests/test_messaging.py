@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
+from tests.support.tenants import WAIT_SECONDS, Http, Member, Tenant
 
-from .support import WAIT_SECONDS, Http, Member, Tenant, context, done, refused
+from .support import context, done, refused
 
 if TYPE_CHECKING:
     from molecule_runtime.core.platform.pools import ConnectionPools

@@ -6,12 +6,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.tenants import Http, Member, Tenant, bearer
 
 from molecule_runtime.core.platform import wire
 from molecule_runtime.tools import RuntimeIdentity, ToolContext
 from molecule_runtime.tools.peers import chronological
 
-from .support import Http, Member, Tenant, bearer, context, done, refused, run, said
+from .support import context, done, refused, run, said
 
 if TYPE_CHECKING:
     from molecule_runtime.core.platform.pools import ConnectionPools

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from molecule_runtime.core import env
+from molecule_runtime.core.readme_table import ReadmeTable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-BEGIN = "<!-- environment: written by python -m molecule_runtime.core.env_reference -->"
-END = "<!-- environment: end -->"
 README = Path(__file__).parents[3] / "README.md"
 """In the source tree; the wheel carries the README as its description."""
 
@@ -28,29 +26,17 @@ def render() -> str:
     return "\n".join(lines)
 
 
-def insert(readme: str, table: str) -> str:
-    """Return the README with the table between its markers.
-
-    Raises:
-        ValueError: the markers are not there, once each and in order.
-    """
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or BEGIN in rest or END in after:
-        raise ValueError(f"the README must hold {BEGIN} and {END}, once each and in this order")
-    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
+TABLE = ReadmeTable(
+    module="molecule_runtime.core.env_reference",
+    name="environment",
+    render=render,
+    description="Write the table of environment variables into the README.",
+)
 
 
 def main(argv: Sequence[str] | None = None, *, file: Path = README) -> int:
-    """Write the table into the README, or with `--check` change nothing and return 1 when it differs."""
-    parser = argparse.ArgumentParser(prog="python -m molecule_runtime.core.env_reference", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; fail when the README is out of date")
-    options = parser.parse_args(argv)
-    stored = file.read_text(encoding="utf-8")
-    derived = insert(stored, render())
-    if not options.check:
-        file.write_text(derived, encoding="utf-8")
-    return int(options.check and stored != derived)
+    """Write the table into the README, or with `--check` print how it differs and return 1."""
+    return TABLE.main(argv, file=file)
 
 
 if __name__ == "__main__":

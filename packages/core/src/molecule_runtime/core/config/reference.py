@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import difflib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 from molecule_runtime.core.config.model import WorkspaceConfig
 from molecule_runtime.core.config.review import fields_of
 from molecule_runtime.core.config.values import in_words, item_of, model_of
+from molecule_runtime.core.readme_table import ReadmeTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
-BEGIN = "<!-- config.yaml: written by python -m molecule_runtime.core.config.reference -->"
-END = "<!-- config.yaml: end -->"
 README = Path(__file__).parents[4] / "README.md"
 """In the source tree; the wheel carries the README as its description."""
 
@@ -33,34 +30,17 @@ def render() -> str:
     return "\n".join(lines)
 
 
-def insert(readme: str, table: str) -> str:
-    """Return the README with the table between its markers.
-
-    Raises:
-        ValueError: the markers are not there, once each and in order.
-    """
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or BEGIN in rest or END in after:
-        raise ValueError(f"the README must hold {BEGIN} and {END}, once each and in this order")
-    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
+TABLE = ReadmeTable(
+    module="molecule_runtime.core.config.reference",
+    name="config.yaml",
+    render=render,
+    description="Write the table of config.yaml into the README.",
+)
 
 
 def main(argv: Sequence[str] | None = None, *, file: Path = README) -> int:
-    """Write the table into the README, or with `--check` print how it differs from the model and return 1."""
-    parser = argparse.ArgumentParser(prog="python -m molecule_runtime.core.config.reference", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; fail when the README is out of date")
-    options = parser.parse_args(argv)
-    stored = file.read_text(encoding="utf-8")
-    derived = insert(stored, render())
-    if not options.check:
-        file.write_text(derived, encoding="utf-8")
-        return 0
-    diff = difflib.unified_diff(
-        stored.splitlines(keepends=True), derived.splitlines(keepends=True), str(file), "derived from the model"
-    )
-    sys.stdout.writelines(diff)
-    return int(stored != derived)
+    """Write the table into the README, or with `--check` print how it differs and return 1."""
+    return TABLE.main(argv, file=file)
 
 
 def _rows(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""What the tests of this wheel share: tenants on real sockets whose traffic is on record, and scripted HTTP servers."""
+"""Tenants on real sockets whose traffic is on record, and scripted HTTP servers, for the tests of several wheels."""
 
 from __future__ import annotations
 
