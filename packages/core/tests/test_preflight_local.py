@@ -47,6 +47,7 @@ def test_every_check_has_an_id_of_its_own_a_title_and_a_severity() -> None:
     assert len({check.id for check in ALL_CHECKS}) == len(ALL_CHECKS)
     assert all(check.title and check.severity in {Status.WARN, Status.FAIL} for check in ALL_CHECKS)
     assert {check.id for check in BOOT_CHECKS} == {
+        "env.values",
         "env.required",
         "auth.token_file",
         "prompts",
@@ -158,6 +159,18 @@ def test_an_address_that_is_not_ours_is_a_failure(folder: Path) -> None:
 
 
 # --- variables --------------------------------------------------------------------------------------------------------------
+
+
+def test_every_variable_that_holds_a_wrong_value_is_named_with_its_remedy(folder: Path) -> None:
+    environ = {"LOG_LEVEL": "loud", "DELEGATION_TIMEOUT": "soon", "ANTHROPIC_BASE_URL": "api.example"}
+    results = run("env.values", folder, **environ)
+    assert statuses(results) == ["warn", "warn", "warn"]
+    assert {result.fix for result in results} == {f"correct or unset {name}" for name in environ}
+
+
+def test_variables_with_good_values_pass(folder: Path) -> None:
+    assert statuses(run("env.values", folder, LOG_LEVEL="debug", DELEGATION_TIMEOUT="30")) == ["ok"]
+
 
 REQUIRED = "runtime_config: {required_env: [A_KEY, B_KEY]}\nenv: {required: [B_KEY, C_KEY], optional: [D_KEY]}\n"
 

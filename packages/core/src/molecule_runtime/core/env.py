@@ -6,12 +6,17 @@ Names are those of the contract (`runtime.md` 16).
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+Kind = Literal["text", "url", "path", "number", "flag", "choice", "json"]
+"""What a value must look like. A flag takes anything: see `Variable.flag`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +28,20 @@ class Variable:
         meaning: one sentence for `--help` and the README.
         default: used when the variable is absent or blank.
         secret: the value must never be printed.
+        kind: what a value must look like.
+        choices: of a `choice`, in lower case; any case counts.
+        minimum: of a `number`.
+        maximum: of a `number`.
     """
 
     name: str
     meaning: str
     default: str = ""
     secret: bool = False
+    kind: Kind = "text"
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
 
     def get(self, environ: Mapping[str, str] | None = None) -> str:
         """Return the stripped value, or the default when it is absent or blank."""
@@ -43,6 +56,50 @@ class Variable:
         """Read a switch: anything but blank, `0`, `false`, `no` and `off` turns it on."""
         return self.get(environ).lower() not in {"", "0", "false", "no", "off"}
 
+    def problem(self, environ: Mapping[str, str] | None = None) -> str | None:
+        """Say what is wrong with a value that is set, with its remedy, or None. Never shows a secret."""
+        if not self.is_set(environ):
+            return None
+        value = self.get(environ)
+        wanted = ""
+        match self.kind:
+            case "url" if not value.lower().startswith(("http://", "https://")):
+                wanted = "a URL that begins with http:// or https://"
+            case "choice" if value.lower() not in self.choices:
+                wanted = f"one of {', '.join(self.choices)}"
+            case "number" if not self._is_number(value):
+                bounds = [f"at least {self.minimum:g}" if self.minimum is not None else ""]
+                bounds.append(f"at most {self.maximum:g}" if self.maximum is not None else "")
+                wanted = " ".join(["a number", " and ".join(bound for bound in bounds if bound)]).rstrip()
+            case "json" if not self._is_json(value):
+                wanted = "JSON"
+            case _:
+                return None
+        # Late: most processes never need it, and it costs more than the rest of this module.
+        from molecule_runtime.core.redaction import redact_text
+
+        shown = "its value (not shown)" if self.secret else repr(redact_text(value))[:80]
+        return f"{self.name} is {shown}; it must be {wanted}"
+
+    def _is_number(self, value: str) -> bool:
+        try:
+            number = float(value)
+        except ValueError:
+            return False
+        return (self.minimum is None or number >= self.minimum) and (self.maximum is None or number <= self.maximum)
+
+    def _is_json(self, value: str) -> bool:
+        try:
+            json.loads(value)
+        except (ValueError, RecursionError):
+            return False
+        return True
+
+
+def problems(environ: Mapping[str, str] | None = None) -> list[str]:
+    """Return what is wrong with every variable that is set, all at once. A process asks once, in its `main()`."""
+    return [problem for variable in ALL if (problem := variable.problem(environ)) is not None]
+
 
 def current() -> Mapping[str, str]:
     """Return the process environment; the only place that hands it out whole."""
@@ -54,65 +111,102 @@ MOLECULE_WORKSPACES = Variable(
     "MOLECULE_WORKSPACES",
     'JSON array of {"id", "token" or "token_file", "platform_url"} to serve several workspaces at once; wins over WORKSPACE_ID.',
     secret=True,
+    kind="json",
 )
 MOLECULE_WORKSPACE_TOKEN = Variable("MOLECULE_WORKSPACE_TOKEN", "Token of WORKSPACE_ID.", secret=True)
-MOLECULE_WORKSPACE_TOKEN_FILE = Variable("MOLECULE_WORKSPACE_TOKEN_FILE", "File that holds the token of WORKSPACE_ID.")
-PLATFORM_URL = Variable("PLATFORM_URL", "URL of the platform, for workspaces that name none of their own.")
+MOLECULE_WORKSPACE_TOKEN_FILE = Variable(
+    "MOLECULE_WORKSPACE_TOKEN_FILE", "File that holds the token of WORKSPACE_ID.", kind="path"
+)
+PLATFORM_URL = Variable("PLATFORM_URL", "URL of the platform, for workspaces that name none of their own.", kind="url")
 MOLECULE_ORG_ID = Variable("MOLECULE_ORG_ID", "Organisation id, sent as X-Molecule-Org-Id to PLATFORM_URL.")
 MOLECULE_ORGANIZATION_ID = Variable("MOLECULE_ORGANIZATION_ID", "Older spelling of MOLECULE_ORG_ID.")
 CONFIGS_DIR = Variable(
-    "CONFIGS_DIR", "Folder for tokens and state; default /configs where writable, else ~/.molecule-workspace."
+    "CONFIGS_DIR",
+    "Folder for tokens and state; default /configs where writable, else ~/.molecule-workspace.",
+    kind="path",
 )
-WORKSPACE_CONFIG_PATH = Variable("WORKSPACE_CONFIG_PATH", "Folder that holds config.yaml.", default="/configs")
+WORKSPACE_CONFIG_PATH = Variable(
+    "WORKSPACE_CONFIG_PATH", "Folder that holds config.yaml.", default="/configs", kind="path"
+)
 ADAPTER_MODULE = Variable("ADAPTER_MODULE", "Python module that defines the workspace's Adapter class.")
-MOLECULE_WORKSPACE_URL = Variable("MOLECULE_WORKSPACE_URL", "URL under which the platform reaches this workspace.")
+MOLECULE_WORKSPACE_URL = Variable(
+    "MOLECULE_WORKSPACE_URL", "URL under which the platform reaches this workspace.", kind="url"
+)
 MOLECULE_BIND_HOST = Variable("MOLECULE_BIND_HOST", "Address that molecule-runtime listens on.", default="0.0.0.0")  # noqa: S104
 MOLECULE_DELIVERY_MODE = Variable(
-    "MOLECULE_DELIVERY_MODE", "push or poll: how the platform delivers messages to this workspace."
+    "MOLECULE_DELIVERY_MODE",
+    "push or poll: how the platform delivers messages to this workspace.",
+    kind="choice",
+    choices=("push", "poll"),
 )
 MODEL = Variable("MODEL", "Model of the workspace, over config.yaml.")
 MOLECULE_MODEL = Variable("MOLECULE_MODEL", "Model of the workspace, over MODEL and config.yaml.")
 MODEL_PROVIDER = Variable("MODEL_PROVIDER", "Deprecated name of MODEL (it holds a model id).")
 LLM_PROVIDER = Variable("LLM_PROVIDER", "Provider of the model, over config.yaml.")
-ANTHROPIC_BASE_URL = Variable("ANTHROPIC_BASE_URL", "Reported by get_runtime_identity.")
+ANTHROPIC_BASE_URL = Variable("ANTHROPIC_BASE_URL", "Reported by get_runtime_identity.", kind="url")
 TIER = Variable("TIER", "Tier of the workspace, reported by get_runtime_identity.")
-LOG_LEVEL = Variable("LOG_LEVEL", "Log level of this process: DEBUG, INFO, WARNING or ERROR.")
-LOG_FORMAT = Variable("LOG_FORMAT", "text or json.", default="text")
+LOG_LEVEL = Variable(
+    "LOG_LEVEL",
+    "Log level of this process: DEBUG, INFO, WARNING or ERROR.",
+    kind="choice",
+    choices=("debug", "info", "warning", "error", "critical"),
+)
+LOG_FORMAT = Variable("LOG_FORMAT", "text or json.", default="text", kind="choice", choices=("text", "json"))
 MOLECULE_AGENT_NAME = Variable("MOLECULE_AGENT_NAME", "Name on the agent card of molecule-mcp.")
 MOLECULE_AGENT_DESCRIPTION = Variable("MOLECULE_AGENT_DESCRIPTION", "Description on the agent card of molecule-mcp.")
 MOLECULE_AGENT_SKILLS = Variable(
     "MOLECULE_AGENT_SKILLS", "Comma list of skill names on the agent card of molecule-mcp."
 )
-MOLECULE_MCP_VERBOSE = Variable("MOLECULE_MCP_VERBOSE", "Log at INFO instead of WARNING.")
-MOLECULE_MCP_DISABLE_HEARTBEAT = Variable("MOLECULE_MCP_DISABLE_HEARTBEAT", "Do not register or heartbeat.")
-MOLECULE_MCP_DISABLE_INBOX = Variable("MOLECULE_MCP_DISABLE_INBOX", "Do not poll the inbox.")
+MOLECULE_MCP_VERBOSE = Variable("MOLECULE_MCP_VERBOSE", "Log at INFO instead of WARNING.", kind="flag")
+MOLECULE_MCP_DISABLE_HEARTBEAT = Variable(
+    "MOLECULE_MCP_DISABLE_HEARTBEAT", "Do not register or heartbeat.", kind="flag"
+)
+MOLECULE_MCP_DISABLE_INBOX = Variable("MOLECULE_MCP_DISABLE_INBOX", "Do not poll the inbox.", kind="flag")
 MOLECULE_MCP_POLL_TIMEOUT_SECS = Variable(
     "MOLECULE_MCP_POLL_TIMEOUT_SECS",
     "Seconds that the instructions tell the agent to wait for a message each turn; 0 turns that off.",
     default="2",
+    kind="number",
+    minimum=0,
 )
 DELEGATION_TIMEOUT = Variable(
-    "DELEGATION_TIMEOUT", "Seconds that a synchronous delegation waits for its answer.", default="300"
+    "DELEGATION_TIMEOUT",
+    "Seconds that a synchronous delegation waits for its answer.",
+    default="300",
+    kind="number",
+    minimum=0.001,
+    maximum=86_400,
 )
 DELEGATION_RETRY_ATTEMPTS = Variable(
-    "DELEGATION_RETRY_ATTEMPTS", "Attempts to deliver a delegated task, over config.yaml."
+    "DELEGATION_RETRY_ATTEMPTS", "Attempts to deliver a delegated task, over config.yaml.", kind="number", minimum=0
 )
 DELEGATION_RETRY_DELAY = Variable(
-    "DELEGATION_RETRY_DELAY", "Seconds between attempts to deliver a delegated task, over config.yaml."
+    "DELEGATION_RETRY_DELAY",
+    "Seconds between attempts to deliver a delegated task, over config.yaml.",
+    kind="number",
+    minimum=0,
 )
 SANDBOX_BACKEND = Variable("SANDBOX_BACKEND", "subprocess, docker or e2b: where run_code runs, over config.yaml.")
 SANDBOX_MEMORY_LIMIT = Variable("SANDBOX_MEMORY_LIMIT", "Memory of run_code, over config.yaml.")
-SANDBOX_TIMEOUT = Variable("SANDBOX_TIMEOUT", "Seconds of one run of run_code, over config.yaml.")
-PLUGINS_DIR = Variable("PLUGINS_DIR", "Folder of the plugins that workspaces share.", default="/plugins")
-MOLECULE_PLATFORM_AGENT_IMAGE_BAKED = Variable(
-    "MOLECULE_PLATFORM_AGENT_IMAGE_BAKED", "This image carries the management MCP server of the platform's own agent."
+SANDBOX_TIMEOUT = Variable(
+    "SANDBOX_TIMEOUT", "Seconds of one run of run_code, over config.yaml.", kind="number", minimum=0
 )
-CODEX_HOME = Variable("CODEX_HOME", "Codex' own folder; ~/.codex where unset.")
-HERMES_HOME = Variable("HERMES_HOME", "Hermes' own folder; ~/.hermes where unset.")
-MOLECULE_LOCAL_DATA = Variable("MOLECULE_LOCAL_DATA", "Folder of molecule-local's database and admin token.")
-XDG_DATA_HOME = Variable("XDG_DATA_HOME", "Base folder of user data, where MOLECULE_LOCAL_DATA is not set.")
-NO_COLOR = Variable("NO_COLOR", "Any value turns colours off (https://no-color.org).")
-HOME = Variable("HOME", "Home directory.")
+PLUGINS_DIR = Variable("PLUGINS_DIR", "Folder of the plugins that workspaces share.", default="/plugins", kind="path")
+MOLECULE_PLATFORM_AGENT_IMAGE_BAKED = Variable(
+    "MOLECULE_PLATFORM_AGENT_IMAGE_BAKED",
+    "This image carries the management MCP server of the platform's own agent.",
+    kind="flag",
+)
+CODEX_HOME = Variable("CODEX_HOME", "Codex' own folder; ~/.codex where unset.", kind="path")
+HERMES_HOME = Variable("HERMES_HOME", "Hermes' own folder; ~/.hermes where unset.", kind="path")
+MOLECULE_LOCAL_DATA = Variable(
+    "MOLECULE_LOCAL_DATA", "Folder of molecule-local's database and admin token.", kind="path"
+)
+XDG_DATA_HOME = Variable(
+    "XDG_DATA_HOME", "Base folder of user data, where MOLECULE_LOCAL_DATA is not set.", kind="path"
+)
+NO_COLOR = Variable("NO_COLOR", "Any value turns colours off (https://no-color.org).", kind="flag")
+HOME = Variable("HOME", "Home directory.", kind="path")
 HOSTNAME = Variable("HOSTNAME", "Host name of the container.")
 DOCKER_VERSION = Variable("DOCKER_VERSION", "Set by some images; tells molecule-runtime that it runs in a container.")
 

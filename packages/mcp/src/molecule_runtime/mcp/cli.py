@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 
 from molecule_runtime.core import env, logs
 from molecule_runtime.core.errors import ConfigurationError, TargetError
 from molecule_runtime.core.targets import missing_variables, print_missing_env_help, read_token_file
 from molecule_runtime.core.version import version_of
+
+logger = logging.getLogger(__name__)
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -82,6 +85,10 @@ def main(argv: list[str] | None = None) -> int:
         return _refuse("\n".join([f"invalid {source}:", *(f"  - {error}" for error in exc.errors)]))
     except ConfigurationError as exc:
         return _refuse(str(exc))
+
+    # What is left is read leniently, as the predecessor did; nobody should have to guess why it has no effect.
+    for problem in env.problems(environ):
+        logger.warning("%s; its default is used", problem)
 
     from molecule_runtime.mcp.server import serve_stdio
 

@@ -322,6 +322,16 @@ def _loose(path: Path) -> Iterator[Outcome]:
         yield warn(f"{path} can be changed by every user (mode {mode:04o})", f"chmod o-w {path}")
 
 
+def check_env_values(context: Context) -> Iterator[Outcome]:
+    """Every variable of ours that is set holds a value of its kind."""
+    found = env.problems(context.environ)
+    for problem in found:
+        name, _, wanted = problem.partition(" is ")
+        yield warn(problem, f"correct or unset {name}" if wanted else "")
+    if not found:
+        yield ok("every variable that is set holds a value of its kind")
+
+
 LOCAL_CHECKS = (
     Check(id="config", title="config.yaml", severity=Status.FAIL, run=check_config),
     Check(id="config.folder", title="Folder of config.yaml", severity=Status.FAIL, run=check_config_folder),
@@ -329,6 +339,7 @@ LOCAL_CHECKS = (
     Check(id="workspace.identity", title="Workspace and platform", severity=Status.FAIL, run=check_identity),
     Check(id="workspace.token", title="Token", severity=Status.FAIL, run=check_token),
     Check(id="a2a.port", title="A2A port", severity=Status.FAIL, run=check_port),
+    Check(id="env.values", title="Values of variables", severity=Status.WARN, run=check_env_values, at_boot=True),
     Check(id="env.required", title="Required variables", severity=Status.FAIL, run=check_required_env, at_boot=True),
     Check(id="auth.token_file", title="Auth token file", severity=Status.FAIL, run=check_token_file, at_boot=True),
     Check(id="prompts", title="Prompt files", severity=Status.WARN, run=check_prompts, at_boot=True),
