@@ -18,7 +18,7 @@ SAMPLES = {
     "TOKEN_": "TOKEN_",
     "eyJ.": "eyJ.",
     "Bearer ": "Bearer ",
-    "-----BEGIN ": "-----BEGIN PRIVATE KEY-----",
+    "-----BEGIN ": "-----BEGIN ",
     "a://b:": "a://b:",
     "sk-": "sk-",
     "aB3/": "aB3/",

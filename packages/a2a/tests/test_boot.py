@@ -144,7 +144,9 @@ async def test_an_adapter_whose_setup_fails_leaves_a_workspace_that_says_why(
     make_workspace: Make, platform: FakePlatform
 ) -> None:
     workspace = make_workspace(
-        failing('raise RuntimeError("no model: API_KEY=sk-abcdefghijklmnopqrstuvwxyz123456 was refused")')
+        failing(
+            'raise RuntimeError("no model: API_KEY=sk-abcdefghijklmnopqrstuvwxyz123456 was refused")'
+        )  # secret-scan: allow, made up
     )
     async with serving(workspace):
         body = await platform.registered()

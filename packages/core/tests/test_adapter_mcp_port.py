@@ -243,10 +243,10 @@ def test_a_name_that_no_file_can_hold_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     "spec",
     [
-        {"env": {"GITHUB_TOKEN": "ghp_0123456789abcdefghijABCDEFGHIJ"}},
-        {"env": {"ANYTHING": "sk-0123456789abcdefghijABCDEFGHIJ"}},
+        {"env": {"GITHUB_TOKEN": "ghp_0123456789abcdefghijABCDEFGHIJ"}},  # secret-scan: allow, made up
+        {"env": {"ANYTHING": "sk-0123456789abcdefghijABCDEFGHIJ"}},  # secret-scan: allow, made up
         {"env": {"SERVICE_PASSWORD": "correct-horse"}},
-        {"args": ["--key", "sk-0123456789abcdefghijABCDEFGHIJ"]},
+        {"args": ["--key", "sk-0123456789abcdefghijABCDEFGHIJ"]},  # secret-scan: allow, made up
         {"headers": {"Authorization": "Bearer 0123456789abcdefghij"}},
     ],
 )

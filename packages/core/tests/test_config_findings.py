@@ -247,10 +247,10 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path, kind: str
 # --- secrets ---------------------------------------------------------------------------------------------------------------
 
 SECRETS = [
-    "ghp_abcdefghijklmnopqrstuvwxyz0123456789",
-    "sk-ant-api03-abcdefghijklmnopqrstuvwxyz",
-    "AKIAABCDEFGHIJKLMNOP",
-    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.abcdefghijkl",
+    "ghp_abcdefghijklmnopqrstuvwxyz0123456789",  # secret-scan: allow, made up
+    "sk-ant-api03-abcdefghijklmnopqrstuvwxyz",  # secret-scan: allow, made up
+    "AKIAABCDEFGHIJKLMNOP",  # secret-scan: allow, made up
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.abcdefghijkl",  # secret-scan: allow, made up
     "Zq7xK2mP9vL4nR8tW3yB6cD1",
 ]
 

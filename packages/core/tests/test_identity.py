@@ -109,7 +109,7 @@ def test_a_platform_url_that_no_client_can_use_is_refused(value: str) -> None:
         f"https://user:{SECRET}?x@acme.example.com",
         f"https://acme.example.com/?token={SECRET}",
         f"https://acme.example.com/#token={SECRET}",
-        f"https://:{SECRET}@",
+        f"https://:{SECRET}@",  # secret-scan: allow, made up
     ],
 )
 def test_an_error_about_a_url_never_repeats_the_credentials_in_it(value: str) -> None:
