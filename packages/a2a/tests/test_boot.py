@@ -13,6 +13,7 @@ from molecule_runtime.core.envelope import Failure, read_answer
 
 from .support import DEADLINE, ECHO, FakePlatform, Workspace, ask, eventually, process, ready, serving, text_of
 
+KEY = "sk-abcdefghijklmnopqrstuvwxyz123456"  # secret-scan: allow, made up
 pytestmark = pytest.mark.anyio
 
 Make = Callable[..., Workspace]
@@ -143,11 +144,7 @@ async def test_the_issued_token_is_saved_before_it_is_needed_and_only_its_owner_
 async def test_an_adapter_whose_setup_fails_leaves_a_workspace_that_says_why(
     make_workspace: Make, platform: FakePlatform
 ) -> None:
-    workspace = make_workspace(
-        failing(
-            'raise RuntimeError("no model: API_KEY=sk-abcdefghijklmnopqrstuvwxyz123456 was refused")'
-        )  # secret-scan: allow, made up
-    )
+    workspace = make_workspace(failing(f'raise RuntimeError("no model: API_KEY={KEY} was refused")'))
     async with serving(workspace):
         body = await platform.registered()
         card = body["agent_card"]

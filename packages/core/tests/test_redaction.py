@@ -81,9 +81,8 @@ def test_everything_at_once_is_found_and_stays_found() -> None:
 
 
 def test_what_surrounds_a_secret_stays_readable() -> None:
-    assert (
-        redact_text("postgres://app:s3cr3t-pw@db/app") == "postgres://app:[REDACTED:connection_string]@db/app"
-    )  # secret-scan: allow, made up
+    url = "postgres://app:s3cr3t-pw@db/app"  # secret-scan: allow, made up
+    assert redact_text(url) == "postgres://app:[REDACTED:connection_string]@db/app"
     assert redact_text(f"Bearer {SHORT}") == "Bearer [REDACTED:bearer_token]"
     assert redact_text(f"A_TOKEN={SHORT}; next") == "A_TOKEN=[REDACTED:env_assignment]; next"
     assert redact_text(f'{{"token": "{SHORT}", "x": 1}}') == '{"token": "[REDACTED:json_secret]", "x": 1}'
