@@ -17,7 +17,7 @@ from molecule_runtime.core.config import FILE_NAME
 from molecule_runtime.core.secretfile import write_private
 from molecule_runtime.core.version import version_of
 
-from .processes import SECONDS, lines, one, session, several, text_of
+from .processes import SECONDS, lines, one, place, session, several, text_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -401,3 +401,12 @@ async def test_another_program_drives_a_session_by_json_lines(acme: Tenant, tmp_
         assert (slow["is_error"], json.loads(slow["text"])["timeout"]) == (False, True)
         await driver.stdin.aclose()
         assert await driver.end() == 0
+
+
+async def test_a_driver_without_a_session_leaves_the_reason_and_no_traceback(tmp_path: Path) -> None:
+    where = place(tmp_path / "p")
+    async with lines(where, ("-m", "molecule_runtime.mcp.drive")) as driver:
+        assert await driver.end() == 1
+    *reason, last = where.log_text().splitlines()
+    assert "Currently missing: WORKSPACE_ID" in reason[0]
+    assert (len(reason), last) == (3, "drive: molecule-mcp ended before the session was up")

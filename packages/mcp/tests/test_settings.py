@@ -102,6 +102,11 @@ def test_the_folder_of_the_configuration_may_be_another(environ: dict[str, str],
     assert (settings.config_dir, settings.state_dir) == (tmp_path / "config", tmp_path / "state")
 
 
+def test_a_home_directory_that_does_not_exist_is_taken_as_it_stands(environ: dict[str, str]) -> None:
+    environ["WORKSPACE_CONFIG_PATH"] = "~nobody-of-this-name/config"
+    assert str(load_settings(environ).config_dir) == "~nobody-of-this-name/config"
+
+
 def test_settings_without_a_workspace_are_refused(environ: dict[str, str]) -> None:
     del environ["WORKSPACE_ID"], environ["MOLECULE_WORKSPACE_TOKEN"]
     with pytest.raises(TargetError) as refused:

@@ -4,7 +4,8 @@
 
 It starts `molecule-mcp` with its own environment, prints one JSON line when the session is up, then answers each JSON line on stdin,
 `{"id": 1, "tool": "list_peers", "arguments": {}}`, with one on stdout, `{"id": 1, "text": "...", "structured": {...}, "is_error": false}`.
-Calls run concurrently. It ends with stdin. The demo of molecule-local plays an external agent this way.
+Calls run concurrently. It ends with stdin; when there is no session, with exit code 1 and the reason on stderr. The demo of
+molecule-local plays an external agent this way.
 """
 
 from __future__ import annotations
@@ -51,5 +52,18 @@ def _print(data: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
+def main() -> int:
+    """Run the driver; returns the exit code."""
+    failed = False
+    try:
+        anyio.run(drive)
+    except* MCPError:
+        failed = True
+    if failed:
+        # Its reason is on this stderr already, which it shares.
+        print("drive: molecule-mcp ended before the session was up", file=sys.stderr)  # noqa: T201 - the only error line
+    return int(failed)
+
+
 if __name__ == "__main__":
-    anyio.run(drive)
+    sys.exit(main())

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from molecule_runtime.core import configs_dir, env
 from molecule_runtime.core.identity import short_id
+from molecule_runtime.core.secretfile import expand_home
 from molecule_runtime.core.targets import WorkspaceTarget, resolve_targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 MAX_POLL_HINT = 60
 """Seconds; contract `runtime.md` 5.3."""
@@ -59,11 +60,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> McpSettings:
     """
     targets = resolve_targets(environ)
     state_dir = configs_dir.resolve(environ)
-    config_dir = (
-        Path(env.WORKSPACE_CONFIG_PATH.get(environ)).expanduser()
-        if env.WORKSPACE_CONFIG_PATH.is_set(environ)
-        else state_dir
-    )
+    named = env.WORKSPACE_CONFIG_PATH.is_set(environ)
+    config_dir = expand_home(env.WORKSPACE_CONFIG_PATH.get(environ)) if named else state_dir
     skills = [skill.strip() for skill in env.MOLECULE_AGENT_SKILLS.get(environ).split(",")]
     return McpSettings(
         targets=tuple(targets),

@@ -25,6 +25,7 @@ from molecule_runtime.core.config.overrides import DEPRECATED, OVERRIDES
 from molecule_runtime.core.config.positions import Problem, Reader, compose, plain_value
 from molecule_runtime.core.config.review import annotation_at, rule_of, unknown_keys
 from molecule_runtime.core.config.values import is_text
+from molecule_runtime.core.secretfile import expand_home
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,7 +82,7 @@ def config_folder(environ: Mapping[str, str] | None = None) -> Path:
         ConfigurationError: neither names a usable folder.
     """
     if env.WORKSPACE_CONFIG_PATH.is_set(environ):
-        return Path(os.path.expanduser(env.WORKSPACE_CONFIG_PATH.get(environ)))  # noqa: PTH111 - never raises
+        return expand_home(env.WORKSPACE_CONFIG_PATH.get(environ))
     return configs_dir.resolve(environ)
 
 

@@ -7,7 +7,6 @@ import os
 import socket
 import stat
 import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from molecule_runtime.core import env, features
@@ -16,11 +15,12 @@ from molecule_runtime.core.env import Variable
 from molecule_runtime.core.errors import ConfigurationError, InvalidWorkspaceIdError
 from molecule_runtime.core.identity import validate_platform_url, validate_workspace_id
 from molecule_runtime.core.preflight.model import Check, Context, Outcome, Status, fail, ok, skip, warn
-from molecule_runtime.core.secretfile import read_secret
+from molecule_runtime.core.secretfile import expand_home, read_secret
 from molecule_runtime.core.tokens import INBOUND_SECRET_FILE_NAME, TOKEN_FILE_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 SKILL_FILE = "SKILL.md"
 MAX_SKILL_BYTES = 1024 * 1024
@@ -92,7 +92,7 @@ def check_token(context: Context) -> Iterator[Outcome]:
     named = env.MOLECULE_WORKSPACE_TOKEN_FILE.get(context.environ)
     if named:
         try:
-            read_secret(Path(os.path.expanduser(named)))  # noqa: PTH111 - never raises
+            read_secret(expand_home(named))
         except (OSError, ValueError) as exc:
             reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
             yield fail(f"MOLECULE_WORKSPACE_TOKEN_FILE {named!r}: {reason}", "write the token into it, alone")
@@ -212,7 +212,7 @@ def check_plugins(context: Context) -> Iterator[Outcome]:
     if config is None:
         yield skip(NO_CONFIG)
         return
-    shared = Path(os.path.expanduser(env.PLUGINS_DIR.get(context.environ)))  # noqa: PTH111 - never raises
+    shared = expand_home(env.PLUGINS_DIR.get(context.environ))
     places = [context.folder / "plugins", shared]
     problems: list[Outcome] = []
     present: set[str] = set()
