@@ -87,6 +87,18 @@ def planets() -> Table:
             "two hottest planets",
             "The 2 planets with the largest mean temperature:\n1. Venus: 464 °C\n2. Mercury: 167 °C",
         ),
+        ("Which planet has the highest mean temperature?", "Venus has the largest mean temperature: 464 °C."),
+        ("lowest average temperature", "Neptune has the smallest mean temperature: -200 °C."),
+        (
+            "two planets with the highest mean temperature",
+            "The 2 planets with the largest mean temperature:\n1. Venus: 464 °C\n2. Mercury: 167 °C",
+        ),
+        ("average mean temperature", "The average temperature of the 8 planets is -8 °C."),
+        ("median mean temperature", "The median mean temperature of the 8 planets is -87.5 °C."),
+        (
+            "mean temperature of planets with gravity above 9",
+            "The mean temperature of each planet with gravity above 9 m/s²: Earth 15 °C, Jupiter -110 °C, Neptune -200 °C.",
+        ),
     ],
 )  # fmt: skip
 def test_a_question_about_the_planets_is_answered(planets: Table, question: str, expected: str) -> None:
@@ -96,7 +108,8 @@ def test_a_question_about_the_planets_is_answered(planets: Table, question: str,
 @pytest.mark.parametrize(
     "question",
     ["what is the capital of France?", "who are you", "", "which planets are not hot", "planets without gravity above 9",
-     "which planet has the longest day?", "planets with 9 gravity", "planets above 9", "bluer than Earth"],
+     "which planet has the longest day?", "planets with 9 gravity", "planets above 9", "bluer than Earth",
+     "average mass of the 3 largest planets"],
 )  # fmt: skip
 def test_a_question_that_does_not_fit_is_refused_with_what_can_be_asked(planets: Table, question: str) -> None:
     said = answer(planets, question)
@@ -127,6 +140,25 @@ def test_any_csv_works_with_types_units_and_categories_worked_out() -> None:
     assert answer(table, "cheapest citrus") == "Lime has the smallest price with kind citrus: 0.5 EUR."
     assert answer(table, "weight of Pear") == "The weight of Pear is not known."
     assert answer(table, "average weight") == "The average weight of the 3 names is 0.15 kg."
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("Who has the highest total points?", "Bob has the largest total points: 30."),
+        ("total points of Ann", "The total points of Ann is 10."),
+        ("sum of total points", "The total points of the 2 players is 40."),
+        ("What is the total points?", "The total points of each player: Ann 10, Bob 30."),
+        ("max speed of Bob", "The max speed of Bob is 10 km/h."),
+        ("lowest max speed", "Bob has the smallest max speed: 10 km/h."),
+        ("average max speed", "The average max speed of the 2 players is 15 km/h."),
+        ("highest count", "Bob has the largest count: 8."),
+        ("count of players", "There are 2 players."),
+    ],
+)
+def test_a_word_of_a_columns_name_asks_for_no_calculation(question: str, expected: str) -> None:
+    table = parse_table("p.csv", "player,total points,max speed_km_h,count\nAnn,10,20,1\nBob,30,10,8\n")
+    assert answer(table, question) == expected
 
 
 def test_a_file_that_is_no_table_is_refused_with_the_reason(tmp_path: Path) -> None:

@@ -159,6 +159,10 @@ class Column:
         """The name with its unit."""
         return f"{self.label} ({self.unit})" if self.unit else self.label
 
+    def named_first(self, words: Sequence[str]) -> bool:
+        """Tell whether words begin with the whole name."""
+        return bool(self.words) and tuple(words[: len(self.words)]) == self.words
+
     def quantity(self, shown: str) -> str:
         """Return a value with its unit."""
         return f"{shown} {self.unit}" if self.unit else shown
@@ -305,7 +309,8 @@ def _number(cell: str) -> float | None:
 # --- the question ----------------------------------------------------------------------------------------------------------
 
 _FILLERS = {"from", "of", "the", "a", "an", "in", "per", "and", "to"}
-_AGGREGATE_WORDS = {"mean", "average", "total", "sum", "median", "max", "min", "maximum", "minimum", "number", "count"}
+_CALCULATIONS = {"mean", "average", "median", "total", "sum"}
+_AGGREGATE_WORDS = _CALCULATIONS | {"max", "min", "maximum", "minimum", "number", "count"}
 
 _SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "size": ("diameter", "radius", "size", "area"),
@@ -429,6 +434,7 @@ class _Question:
         self.filters, rest = self._filters(self.lowered)
         self.stems = [_stem(word) for word in _words(rest)]
         self.words = _words(rest)
+        self.operators = _without_column_names(table, self.words)
         self.selected = [row for row in table.rows if all(item.admits(table, row) for item in self.filters)]
         self.selected, self.conditions = self._text_filters(self.selected, rest)
         self.problem = self.problem or self._stray_number(rest)
@@ -490,7 +496,7 @@ class _Question:
         return "\n".join(lines)
 
     def _aggregate(self) -> str | None:
-        words = set(self.words)
+        words = set(self.operators)
         functions: list[tuple[str, Callable[[list[float]], float]]] = []
         if words & {"average", "mean"}:
             functions.append(("average", statistics.fmean))
@@ -499,9 +505,14 @@ class _Question:
         if words & {"sum", "total"}:
             functions.append(("total", sum))
         column = self._column()
-        # "The mean temperature of Mars" names a column, not a calculation.
-        own = {word for word in (column.words if column else ()) if word in _AGGREGATE_WORDS}
-        if len(self.named) == 1 or not functions or (own & words and self.named):
+        if len(self.named) == 1 or not functions:
+            return None
+        superlative = self._superlative()
+        if superlative is not None:
+            calculation = next(i for i, word in enumerate(self.operators) if word in _CALCULATIONS)
+            if calculation < superlative[0]:
+                return self._help("I cannot calculate over a ranking")
+            # "The highest average temperature" is one row's.
             return None
         if column is None and len(self.filters) == 1:
             column = self.filters[0].column
@@ -599,9 +610,11 @@ class _Question:
         return f"{count} {noun}{self._where()}{listed}."
 
     def _listing(self) -> str | None:
-        if self.filters or self.conditions:
-            if not self.selected:
-                return self._nothing()
+        columns = self._columns()
+        asked = columns[0] if len(columns) == 1 and columns[0] is not self.table.key else None
+        if (self.filters or self.conditions) and not self.selected:
+            return self._nothing()
+        if self.conditions or (self.filters and asked in (None, *(item.column for item in self.filters))):
             column = self.filters[0].column if self.filters else self._column()
             shown = [
                 f"{self.table.row_name(row)} ({self._cell(row, column)})" if column else self.table.row_name(row)
@@ -610,15 +623,14 @@ class _Question:
             count = len(self.selected)
             noun = self.table.noun if count == 1 else _plural(self.table.noun)
             return f"{count} {noun}{self._where()}: {', '.join(shown)}{', …' if count > MAX_LISTED else ''}."
-        columns = self._columns()
-        if len(columns) == 1 and columns[0] is not self.table.key:
+        if asked is not None:
             cells = [
-                f"{self.table.row_name(row)} {self._cell(row, columns[0])}"
-                for row in self.table.rows[:MAX_LISTED]
-                if row[columns[0].index]
+                f"{self.table.row_name(row)} {self._cell(row, asked)}"
+                for row in self.selected[:MAX_LISTED]
+                if row[asked.index]
             ]
-            more = ", …" if len(self.table.rows) > MAX_LISTED else ""
-            return f"The {columns[0].label} of each {self.table.noun}: {', '.join(cells)}{more}."
+            more = ", …" if len(self.selected) > MAX_LISTED else ""
+            return f"The {asked.label} of each {self.table.noun}{self._where()}: {', '.join(cells)}{more}."
         nouns = {_stem(word) for word in _words(self.table.noun)} | {"row"}
         if set(self.stems) & nouns and set(self.words) & {"list", "all", "which", "what", "show", "name", "every"}:
             return self._about()
@@ -633,7 +645,8 @@ class _Question:
         found: list[tuple[int, tuple[str, ...]]] = []
         for row in self.table.rows:
             name = row[key.index].lower()
-            if len(name) < 2:
+            # The cheap look first: a table may have a hundred thousand rows.
+            if len(name) < 2 or name not in self.lowered:
                 continue
             match = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", self.lowered)
             if match:
@@ -788,6 +801,9 @@ class _Question:
         if not match:
             return None
         following = _words(match[1])
+        exact = [column for column in self.table.columns if column.numeric and column.named_first(following)]
+        if exact:
+            return max(exact, key=lambda column: len(column.words))
         return self._best_column(following[:1]) or (
             self._best_column(following) if set(following[:1]) <= _AGGREGATE_WORDS else None
         )
@@ -804,20 +820,27 @@ class _Question:
         return f"I cannot tell what the number {stray[0]} is for" if stray else ""
 
     def _direction(self) -> str | None:
-        for word in self.words:
+        found = self._superlative()
+        return found[1] if found else None
+
+    def _superlative(self) -> tuple[int, str] | None:
+        """Return where the superlative stands among the operators, and its direction."""
+        for index, word in enumerate(self.operators):
             stem = _stem(word)
             comparative = word.endswith("er") and len(self.named) > 1 and not self.filters
             if not (word in _SUPERLATIVES or ((word.endswith("est") or comparative) and stem != word)):
                 continue
             if stem in _UP or word in _UP:
-                return "largest"
+                return index, "largest"
             if stem in _DOWN or word in _DOWN:
-                return "smallest"
+                return index, "smallest"
         return None
 
     def _top_match(self) -> re.Match[str] | None:
         count = rf"\d{{1,3}}|{'|'.join(_COUNTS)}"
-        return re.search(rf"\b(?:top|bottom)\s+({count})\b|\b({count})\s+(?:\w+est|most|least)\b", self.lowered)
+        return re.search(
+            rf"\b(?:top|bottom)\s+({count})\b|\b({count})\s+(?:\w+ with the )?(?:\w+est|most|least)\b", self.lowered
+        )
 
     def _top_count(self) -> int:
         match = self._top_match()
@@ -876,6 +899,22 @@ def _stem(word: str) -> str:
     return word
 
 
+def _without_column_names(table: Table, words: Sequence[str]) -> list[str]:
+    """Take out the names of columns: the "mean" of a column called "mean temperature" asks for no calculation.
+
+    A name of one word is taken out only where it stands after a superlative; elsewhere "count" and "sum" are questions.
+    """
+    left = list(words)
+    for column in sorted(table.columns, key=lambda column: -len(column.words)):
+        for start in reversed(range(len(left))):
+            before = left[start - 1] if start else ""
+            ranked = before.endswith("est") or before in _SUPERLATIVES
+            if column.named_first(left[start:]) and (len(column.words) > 1 or ranked):
+                # The gap keeps the words on its two sides from forming another name.
+                left[start : start + len(column.words)] = [""]
+    return left
+
+
 def _matches(word: str, wanted: set[str]) -> bool:
     return word in wanted or _stem(word) in wanted
 
@@ -891,8 +930,9 @@ def _plural(noun: str) -> str:
 
 
 def _without(column: Column, word: str) -> str:
-    """Return a column's label without an aggregate word of its own: "average temperature", not "average mean temperature"."""
-    words = [item for item in column.words if not (word == "average" and item in {"mean", "average"})]
+    """Return a column's label without the calculation's own word: "average temperature", not "average mean temperature"."""
+    same = {word, "mean"} if word == "average" else {word}
+    words = [item for item in column.words if item not in same]
     return " ".join(words) or column.label
 
 
