@@ -17,9 +17,15 @@ COMMAND = [sys.executable, "-m", "molecule_runtime.localplatform", "demo"]
 SECONDS = 100
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, timeout=SECONDS, check=False, stdin=subprocess.DEVNULL
+        [*COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **environ},
     )
 
 
@@ -130,8 +136,42 @@ def test_a_step_that_fails_makes_the_demo_fail_with_the_reason(tmp_path: Path) -
     assert finished.returncode == 1
     failed = next(event for event in events(finished.stdout) if event["event"] == "failed")
     assert "atlas" in failed["reason"]
+    assert "is not UTF-8 text" in failed["reason"]
     assert failed["reason"].splitlines()[0] in finished.stderr
     assert "Traceback" not in finished.stderr
+
+
+def test_the_demo_runs_to_its_end_on_a_terminal_without_arrows() -> None:
+    finished = run("--once", PYTHONIOENCODING="ascii")
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert "scout --> calc" in finished.stdout
+    assert "scout <-- calc" in finished.stdout
+
+
+def test_a_reader_that_leaves_ends_the_demo_with_one_line(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "--once", "--data", str(tmp_path / "demo")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        said = process.stderr.read()
+        assert process.wait(SECONDS) == 1
+    assert said == "molecule-local demo: standard output cannot be written to: Broken pipe\n"
+    assert not processes_that_mention(str(tmp_path / "demo"))
+
+
+def test_a_data_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    finished = run("--once", "--data", str(tmp_path / "file"))
+    assert finished.returncode == 2
+    assert finished.stderr.startswith(f"molecule-local demo: --data {str(tmp_path / 'file')!r} cannot be used")
+    assert len(finished.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

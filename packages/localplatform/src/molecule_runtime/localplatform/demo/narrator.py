@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 import sys
 import textwrap
@@ -10,10 +12,13 @@ import time
 from typing import TYPE_CHECKING, Any, TextIO
 
 from molecule_runtime.core import env
+from molecule_runtime.localplatform.errors import DemoError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_ARROWS = ("──▶", "◀──")
+_ASCII_ARROWS = ("-->", "<--")
 _MAX_TEXT_LINES = 12
 _WHO_WIDTH = 20
 _STYLES = {"lead": "35", "calc": "32", "atlas": "34", "scout": "33", "you": "36", "platform": "2"}
@@ -29,6 +34,7 @@ class Narrator:
         self.finished = False
         """Whether everything that the demo shows was shown."""
         self._colour = not as_json and self._out.isatty() and not env.NO_COLOR.is_set(environ)
+        self._there, self._back = _ARROWS if _can_say("".join(_ARROWS), self._out) else _ASCII_ARROWS
         self._width = max(60, min(shutil.get_terminal_size((100, 24)).columns, 120))
 
     @property
@@ -54,7 +60,7 @@ class Narrator:
         if self._json:
             self._emit({"event": "message", "source": source, "target": target, "text": text, **details})
         else:
-            self._line(f"{self._name(source)} ──▶ {self._name(target)}", text)
+            self._line(f"{self._name(source)} {self._there} {self._name(target)}", text)
 
     def answer(self, source: str, target: str, text: str, *, milliseconds: int | None, **details: Any) -> None:
         """Print an answer on its way back: `source` asked, `target` answers."""
@@ -71,7 +77,7 @@ class Narrator:
             )
         else:
             took = "" if milliseconds is None else self._paint(f"  ({milliseconds} ms)", "2")
-            self._line(f"{self._name(source)} ◀── {self._name(target)}", text, suffix=took)
+            self._line(f"{self._name(source)} {self._back} {self._name(target)}", text, suffix=took)
 
     def block(self, name: str, heading: str, text: str, **details: Any) -> None:
         """Print a text to copy, unwrapped."""
@@ -113,8 +119,25 @@ class Narrator:
         return f"\x1b[{style}m{text}\x1b[0m" if self._colour else text
 
     def _write(self, text: str) -> None:
-        self._out.write(text)
-        self._out.flush()
+        if not _can_say(text, self._out):
+            # A terminal of another age: a sign that it lacks must not end the demo.
+            text = text.encode(self._out.encoding, errors="replace").decode(self._out.encoding)
+        try:
+            self._out.write(text)
+            self._out.flush()
+        except OSError as exc:
+            # Whoever read our output left, or the disk is full. Python would complain again while it flushes at exit.
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())
+            raise DemoError(f"standard output cannot be written to: {exc.strerror or exc}") from None
+
+
+def _can_say(text: str, out: TextIO) -> bool:
+    try:
+        text.encode(out.encoding or "utf-8", errors=out.errors or "strict")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _plain(text: str) -> str:

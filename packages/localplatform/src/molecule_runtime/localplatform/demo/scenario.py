@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from molecule_runtime.core import envelope, untrusted
+from molecule_runtime.localplatform.demo.processes import tail
 from molecule_runtime.localplatform.errors import DemoError
 
 if TYPE_CHECKING:
@@ -127,7 +128,12 @@ class ExternalAgent:
 
     async def _delegate(self, name: str, task: str, *, expected: tuple[str, ...]) -> str:
         """Give a task to a peer; the bus shows the messages, so this only checks the answer."""
-        answer = await self._call("delegate_task", {"workspace_id": self._seats[name].workspace_id, "task": task})
+        place = self._seats[name]
+        try:
+            answer = await self._call("delegate_task", {"workspace_id": place.workspace_id, "task": task})
+        except DemoError as exc:
+            # A peer is not told why a workspace is not configured; the person who watches is.
+            raise DemoError(f"{exc}\n--- the log of {name}:\n{tail(place.log)}") from None
         blocks = untrusted.parse(answer.text)
         if len(blocks) != 1:
             raise DemoError(f"the answer of {name} does not stand inside one boundary: {answer.text}")

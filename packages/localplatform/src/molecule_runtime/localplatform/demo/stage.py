@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from molecule_runtime.core.errors import ConfigurationError
 from molecule_runtime.localplatform.demo import connect
 from molecule_runtime.localplatform.demo.driver import driven_mcp
 from molecule_runtime.localplatform.demo.processes import child, tail
@@ -58,7 +59,12 @@ async def perform(options: DemoOptions, narrator: Narrator) -> None:
     """
     async with AsyncExitStack() as stack:
         root = options.data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="molecule-demo-")))
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as exc:
+            raise ConfigurationError(
+                f"--data {str(root)!r} cannot be used: {exc.strerror or exc}; name a folder that you may write to"
+            ) from None
         platform = await stack.enter_async_context(serve(LocalSettings(data=root / "platform", port=options.port)))
         narrator.event("platform_up", "platform", f"listens on {platform.url}", url=platform.url)
         seats = await seat(
