@@ -9,6 +9,8 @@ from molecule_runtime.core.redaction import redact, redact_text
 # Assembled from pieces, so that no scanner takes this file for a leak.
 BODY = "aB3dE5fG7hJ9kL1mN3pQ5rS7tU9vW1xY3zA5bC7d"
 SHORT = BODY[:20]
+HEX = "0123456789abcdef" * 4
+SLASHED = f"wJalrXUtnFEMI/K7MDENG/{BODY[:18]}"
 PEM = f"-----BEGIN RSA PRIVATE {'KEY'}-----\n{BODY}\n{BODY}\n-----END RSA PRIVATE {'KEY'}-----"
 ENCRYPTED = PEM.replace("KEY-----\na", f"KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,{BODY[:32]}\n\na", 1)
 TRUNCATED = PEM.partition("-----END")[0]
@@ -48,7 +50,11 @@ SECRETS = [
     ("json_secret", json.dumps({"platform_inbound_secret": SHORT}), SHORT),
     ("json_secret", '{"Password" :  "correct horse battery"}', "correct horse battery"),  # secret-scan: allow, made up
     ("base64_blob", f"the token is {BODY}xyz", BODY),
-    ("base64_blob", f"key={BODY}+/==", BODY),
+    ("env_assignment", f"key={BODY}+/==", BODY),
+    ("env_assignment", f"https://host/x?token={HEX}", HEX),
+    ("env_assignment", f"apikey='{HEX}'", HEX),
+    ("env_assignment", f"secret={HEX[:40]}", HEX[:40]),
+    ("base64_blob", f"aws {SLASHED}", SLASHED),
 ]
 
 
@@ -100,6 +106,7 @@ def test_what_surrounds_a_secret_stays_readable() -> None:
         "3f2504e0-4f89-41d3-9a0c-0305e82c3301", "3F2504E0-4F89-41D3-9A0C-0305E82C3301",
         "/usr/local/lib/python3.11/site-packages/molecule_runtime/core/platform/client.py",
         "/home/User1/Projects/MyApp/src/Components/Header2/index.tsx",
+        "/root/.cache/uv/archive-v0/kj8f-TXTgQqIBg8E/grimp-3.19.dist-info/RECORD", "key=3f786850e387550fdab836ed7e6dc881de23001b",
         "https://acme.example.com/workspaces/3f2504e0-4f89-41d3-9a0c-0305e82c3301/activity?type=a2a_receive&limit=100",
         "https://example.com:8080/path@v2", "git@github.com:org/repo.git", "ssh://git@github.com/org/repo",
         "-" * 200, "=" * 200, "a" * 200, "A1" * 10, "molecule-ai-workspace-runtime-with-a-very-long-name-2026-07-01",

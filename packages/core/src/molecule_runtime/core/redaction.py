@@ -81,6 +81,15 @@ _PATTERNS: tuple[_Pattern, ...] = (
         ("token=", "key=", "secret=", "password=", "credential=", "credentials="),
     ),
     _Pattern(
+        "env_assignment",
+        # A name in any case and a long value, hex too: `?token=...`, `apikey=...`. After a mere `key=`, 40 hex digits are a commit.
+        re.compile(
+            r"(?P<keep>(?:key=[\"']?(?![0-9a-f]{40}(?![A-Za-z0-9+/=_-]))|(?:token|secret|password)=[\"']?))[A-Za-z0-9+/=_-]{40,}",
+            re.IGNORECASE,
+        ),
+        ("token=", "key=", "secret=", "password="),
+    ),
+    _Pattern(
         "json_secret",
         re.compile(
             r"(?P<keep>\"(?:auth_token|access_token|refresh_token|token|api_key|apikey|secret|client_secret|password|platform_inbound_secret)\""
@@ -92,6 +101,10 @@ _PATTERNS: tuple[_Pattern, ...] = (
 )
 
 _MAX_RUN = 4096
+_LOWER = re.compile(r"[a-z]+")
+_MAX_RANDOM_WORD = 2.6
+"""Lower-case letters in a row, on average: 1.7 in base64, above 3 in the names of files and folders."""
+
 _LONG_RUN = re.compile(r"[A-Za-z0-9+/=_-]{40,}")
 """40 characters and more; contract `runtime.md` 12.4."""
 
@@ -141,7 +154,10 @@ def _looks_random(run: str) -> bool:
     sample = run[:_MAX_RUN]
     segments = sample.split("/")
     if len(segments) > 1 and len(sample) / len(segments) < 16:
-        return False
+        # A path, or base64 with a slash here and there, such as an AWS secret key: only a path has words, or - or _ beside /.
+        words = _LOWER.findall(sample)
+        if "-" in sample or "_" in sample or not words or len("".join(words)) / len(words) > _MAX_RANDOM_WORD:
+            return False
     if not (re.search(r"[0-9]", sample) and re.search(r"[A-Z]", sample) and re.search(r"[a-z]", sample)):
         return False
     # Identifiers and file names are words joined by - or _; random text changes its character class far more often.
