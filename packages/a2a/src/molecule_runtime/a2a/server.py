@@ -80,10 +80,11 @@ class HostState:
         """Answer A2A requests with `executor` from now on."""
         from a2a.server.request_handlers import DefaultRequestHandler
         from a2a.server.routes import create_jsonrpc_routes
-        from a2a.server.tasks import InMemoryTaskStore
+
+        from molecule_runtime.a2a.tasks import RecentTasks
 
         handler = DefaultRequestHandler(
-            agent_executor=executor, task_store=InMemoryTaskStore(), agent_card=self.card.served()
+            agent_executor=executor, task_store=RecentTasks(), agent_card=self.card.served()
         )
         # The platform and today's agents speak 0.3 (contract `platform-api.md` 5.7); the SDK speaks both on one endpoint.
         routes = create_jsonrpc_routes(handler, rpc_url="/", enable_v0_3_compat=True)

@@ -14,6 +14,7 @@ from a2a.types import Message, Task, TaskState, TaskStatusUpdateEvent
 from a2a.utils.errors import A2AError
 
 from molecule_runtime.a2a.executor import fail, failure_text
+from molecule_runtime.a2a.tasks import FINAL_STATES
 from molecule_runtime.core import logs
 from molecule_runtime.core.redaction import redact_text
 
@@ -155,12 +156,7 @@ class _Watched(EventQueue):
         return getattr(self._queue, name)
 
     def _note(self, state: TaskState, message: Message) -> None:
-        if state in {
-            TaskState.TASK_STATE_COMPLETED,
-            TaskState.TASK_STATE_CANCELED,
-            TaskState.TASK_STATE_FAILED,
-            TaskState.TASK_STATE_REJECTED,
-        }:
+        if state in FINAL_STATES:
             self._ended = True
         if state == TaskState.TASK_STATE_FAILED:
             self.failure = get_message_text(message) or "the task failed"
