@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molecule_runtime.core import registry
@@ -49,7 +48,7 @@ def tools(config: AdapterConfig, *, children: Sequence[wire.Peer] = ()) -> list[
         return []
     context = ToolContext(
         clients={platform.workspace_id: platform},
-        permissions=_permissions(config.config_path),
+        permissions=_permissions(config),
         identity=RuntimeIdentity(model=config.model, workspace_id=config.workspace_id),
     )
     implemented = available_tools()
@@ -63,9 +62,9 @@ def tools(config: AdapterConfig, *, children: Sequence[wire.Peer] = ()) -> list[
     return found
 
 
-def _permissions(config_path: str) -> Permissions:
+def _permissions(config: AdapterConfig) -> Permissions:
     try:
-        return Permissions.from_config(load_config(Path(config_path)).rbac)
+        return Permissions.from_config((config.workspace_config or load_config(config.config_path)).rbac)
     except ConfigurationError:
         return Permissions.read_only()
 

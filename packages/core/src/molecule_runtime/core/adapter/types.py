@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from molecule_runtime.core.adapter.skill import LoadedSkill
     from molecule_runtime.core.adapter.tool import Tool
+    from molecule_runtime.core.config import WorkspaceConfig
     from molecule_runtime.core.platform import wire
     from molecule_runtime.core.platform.client import PlatformClient
 
@@ -90,6 +91,7 @@ class AdapterConfig:
         a2a_port: port of this workspace's A2A server.
         heartbeat: opaque; pass it to `set_current_task`-style helpers.
         platform: the client of this workspace, to list peers and talk to them; None where there is no platform.
+        workspace_config: config.yaml as the host read it, so that nobody reads it again; None where it was not read.
     """
 
     model: str
@@ -102,6 +104,7 @@ class AdapterConfig:
     a2a_port: int = 8000
     heartbeat: Any = None
     platform: PlatformClient | None = None
+    workspace_config: WorkspaceConfig | None = None
 
 
 @dataclass

@@ -1,0 +1,40 @@
+"""What this wheel brings to an adapter's setup."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from molecule_runtime.core.adapter import AdapterConfig
+from molecule_runtime.core.config import WorkspaceConfig
+from molecule_runtime.core.testing import FakePlatform
+from molecule_runtime.tools.feature import tools
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.anyio
+
+FILE = "rbac:\n  roles: [no-approval]\n"
+
+
+async def denial(config: AdapterConfig) -> str:
+    async with FakePlatform().client() as client:
+        config.platform = client
+        by_name = {tool.name: tool for tool in tools(config)}
+        return (await by_name["delegate_task"].call(workspace_id="ws-1", task="x")).text
+
+
+async def test_the_configuration_that_the_host_read_is_not_read_again(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(FILE, encoding="utf-8")
+    read = WorkspaceConfig.model_validate({"rbac": {"roles": ["no-delegation"]}})
+    config = AdapterConfig(model="m", config_path=str(tmp_path), workspace_config=read)
+    assert "denied for roles ['no-delegation']" in await denial(config)
+
+
+async def test_without_it_the_file_decides_and_without_a_file_the_tools_only_read(tmp_path: Path) -> None:
+    config = AdapterConfig(model="m", config_path=str(tmp_path))
+    assert "denied for roles ['read-only']" in await denial(config)
+    (tmp_path / "config.yaml").write_text(FILE, encoding="utf-8")
+    assert "PERMISSION DENIED" not in await denial(config)
