@@ -53,6 +53,10 @@ def processes_that_mention(text: str) -> list[str]:
     return found
 
 
+def is_host_of(name: str, pid: str) -> bool:
+    return f"MOLECULE_AGENT_NAME={name}\0" in Path("/proc", pid, "environ").read_text(errors="replace")
+
+
 def test_the_demo_runs_to_its_end_and_says_so_in_events(tmp_path: Path) -> None:
     data = tmp_path / "demo"
     finished = run("--once", "--json", "--data", str(data))
@@ -111,6 +115,13 @@ def test_the_demo_stays_up_until_ctrl_c_and_then_leaves_nothing_behind(tmp_path:
                 if json.loads(line)["event"] == "staying":
                     break
             assert process.poll() is None
+            # A host that dies now is said at once; the rest of the team stays.
+            atlas = [pid for pid in processes_that_mention(str(data)) if is_host_of("atlas", pid)]
+            os.kill(int(atlas[0]), signal.SIGKILL)
+            ended = json.loads(process.stdout.readline())
+            while ended["event"] == "platform_event":
+                ended = json.loads(process.stdout.readline())
+            assert (ended["event"], ended["who"], ended["code"]) == ("host_ended", "atlas", -signal.SIGKILL)
             process.send_signal(signal.SIGINT)
             assert process.wait(SECONDS) == 0
         finally:
@@ -121,7 +132,7 @@ def test_the_demo_stays_up_until_ctrl_c_and_then_leaves_nothing_behind(tmp_path:
 def test_a_table_of_the_users_own_is_answered_about(tmp_path: Path) -> None:
     table = tmp_path / "fruit.csv"
     table.write_text("fruit,price_eur\napple,2\npear,3\nfig,7\n")
-    finished = run("--once", "--json", "--csv", str(table), "--question", "Which fruit has the highest price?")
+    finished = run("--once", "--json", "--csv", str(table), "--question", "Which fruit has the highest price")
     assert finished.returncode == 0, finished.stdout + finished.stderr
     answers = [
         event["text"] for event in events(finished.stdout) if event["event"] == "answer" and event["source"] == "atlas"

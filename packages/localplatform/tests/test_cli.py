@@ -49,11 +49,11 @@ def first_line(stream: IO[str]) -> str:
 
 
 @contextmanager
-def up(data: Path, *arguments: str) -> Generator[tuple[subprocess.Popen[str], str]]:
+def up(data: Path, *arguments: str, encoding: str = "utf-8") -> Generator[tuple[subprocess.Popen[str], str]]:
     """Run `molecule-local up`; yields the process and its first line."""
     process = subprocess.Popen(
         [*COMMAND, "up", "--port", "0", *arguments],
-        env=environment(data),
+        env={**environment(data), "PYTHONIOENCODING": encoding},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -85,8 +85,9 @@ def test_up_stops_cleanly_on_a_signal(data: Path, number: signal.Signals) -> Non
     assert not (data / "endpoint").exists()
 
 
-def test_up_says_where_things_are_and_never_the_token(data: Path) -> None:
-    with up(data) as (process, line):
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_up_says_where_things_are_and_never_the_token(data: Path, encoding: str) -> None:
+    with up(data, encoding=encoding) as (process, line):
         process.send_signal(signal.SIGTERM)
         assert process.wait(SECONDS) == 0
         assert process.stdout is not None

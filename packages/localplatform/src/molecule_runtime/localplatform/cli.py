@@ -381,7 +381,9 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    # A sign that the terminal lacks must not end the platform.
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, errors="replace").decode(encoding) + "\n")
     sys.stdout.flush()
 
 

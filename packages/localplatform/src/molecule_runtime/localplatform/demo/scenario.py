@@ -52,11 +52,13 @@ def script_for(csv: Path | None, question: str | None) -> Script:
                 ("Jupiter", "11.2"),
             ),
         )
-    own = question or "How many rows are there?"
+    own = (question or "").strip() or "How many rows are there?"
+    # The lead takes a request apart where its sentences end.
+    asked = own if own.endswith(("?", ".", "!")) else f"{own}?"
     return Script(
         sums=sums,
         question=(own, ""),
-        request=(f"{own} What is 142984 / 12756?", ("11.2",)),
+        request=(f"{asked} What is 142984 / 12756?", ("11.2",)),
     )
 
 

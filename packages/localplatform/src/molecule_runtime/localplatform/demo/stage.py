@@ -105,7 +105,10 @@ async def perform(options: DemoOptions, narrator: Narrator) -> None:
         watch.check()
         _finish(narrator, seats["scout"], platform.url, steps=steps, messages=watch.messages, once=options.once)
         if not options.once:
-            await anyio.sleep_forever()
+            async with anyio.create_task_group() as group:
+                for name, process in processes.items():
+                    group.start_soon(_report_end, narrator, name, process, seats[name])
+                group.start_soon(anyio.sleep_forever)
 
 
 class _Watch:
@@ -186,6 +189,14 @@ async def _until_ready(
         raise DemoError(f"{', '.join(names)} did not come online within {seconds:.0f} s\n{logs}")
 
     await _unless_a_host_ends(wait(), processes, seats)
+
+
+async def _report_end(narrator: Narrator, name: str, process: Process, place: Seat) -> None:
+    """Say when a host process ends: whoever plays with the team would wait for its answers in vain."""
+    code = await process.wait()
+    narrator.event(
+        "host_ended", name, f"its host ended with code {code}:\n{tail(place.log)}", code=code, log=str(place.log)
+    )
 
 
 async def _unless_a_host_ends(work: Any, processes: Mapping[str, Process], seats: Mapping[str, Seat]) -> Any:
