@@ -13,7 +13,8 @@ import httpx
 import pytest
 from a2a.client import ClientConfig, create_client
 from a2a.helpers import get_message_text, new_text_message
-from a2a.types import Role, SendMessageRequest, TaskState
+from a2a.types import CancelTaskRequest, GetTaskRequest, Role, SendMessageRequest, TaskState
+from a2a.utils.errors import TaskNotCancelableError, TaskNotFoundError
 
 from molecule_runtime.core import envelope
 
@@ -83,6 +84,27 @@ async def test_the_official_client_follows_a_task(make_workspace: Make) -> None:
         assert "".join(part.text for part in task.artifacts[0].parts) == "part of the answer"
         streamed = await send_1_0(workspace, "hello", streaming=True)
         assert len(streamed) > 2
+
+
+async def test_a_task_that_ended_can_be_asked_for_and_not_be_cancelled(make_workspace: Make) -> None:
+    workspace = make_workspace(TASK_MODE)
+    async with serving(workspace):
+        await ready(workspace)
+        task = (await send_1_0(workspace, "hello"))[-1].task
+        async with httpx.AsyncClient(trust_env=False, timeout=DEADLINE) as http:
+            client = await create_client(workspace.url, ClientConfig(httpx_client=http))
+            found = await client.get_task(GetTaskRequest(id=task.id))
+            assert found.status.state == TaskState.TASK_STATE_COMPLETED
+            with pytest.raises(TaskNotCancelableError):
+                await client.cancel_task(CancelTaskRequest(id=task.id))
+            with pytest.raises(TaskNotFoundError):
+                await client.get_task(GetTaskRequest(id="unheard-of"))
+        # The same in the 0.3 shape; with a client of its own, since the SDK leaves its version header on the first.
+        async with httpx.AsyncClient(trust_env=False, timeout=DEADLINE) as http:
+            body = {"jsonrpc": "2.0", "id": 1, "method": "tasks/get", "params": {"id": task.id}}
+            assert (await http.post(workspace.url, json=body)).json()["result"]["status"]["state"] == "completed"
+            refused = (await http.post(workspace.url, json={**body, "method": "tasks/cancel"})).json()
+            assert refused["error"]["code"] == -32002
 
 
 @pytest.mark.parametrize("source", [ECHO, TASK_MODE])
