@@ -91,12 +91,24 @@ class Supervisor:
             # No inbound address: the platform keeps messages until they are polled (contract `platform-api.md` 24.1).
             return wire.RegisterRequest(id=client.workspace_id, url="", agent_card=card, delivery_mode="poll")
 
+        def on_registered(response: wire.RegisterResponse) -> None:
+            if response.auth_token:
+                # The platform lets a workspace without any live token in, once (contract `platform-api.md` 4.1).
+                logger.warning(
+                    "the platform knows no live token of workspace %s: %s was revoked and will be refused, and the new token that "
+                    "came with the registration is not kept; make one in the platform's Connect dialog and put it there",
+                    client.workspace_id,
+                    client.target.token.description,
+                )
+
         def on_state(state: TargetState) -> None:
             self.states[client.workspace_id] = state
             if state.phase is Phase.ONLINE:
                 reachable.set()
 
-        return Presence(client=client, vitals=Vitals(), registration=registration, on_state=on_state)
+        return Presence(
+            client=client, vitals=Vitals(), registration=registration, on_registered=on_registered, on_state=on_state
+        )
 
     async def _guard(self, workspace_id: str, what: str, work: Callable[[], Awaitable[None]]) -> None:
         """Start work again that failed in a way nobody foresaw: a defect in one target's service must not end the process."""
