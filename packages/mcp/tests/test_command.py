@@ -64,6 +64,17 @@ def test_a_token_in_the_state_folder_is_a_token(tmp_path: Path) -> None:
     assert json.loads(ran.stdout)["result"]["serverInfo"]["name"] == "molecule"
 
 
+def test_a_variable_with_a_wrong_value_is_refused_and_a_wrong_hint_only_warned_about(tmp_path: Path) -> None:
+    settings = {**one(tmp_path, NOWHERE, ALICE).variables, "MOLECULE_MCP_POLL_TIMEOUT_SECS": "often"}
+    hinted = command(place(tmp_path, **settings), stdin=json.dumps(INITIALIZE) + "\n")
+    assert hinted.returncode == 0
+    assert "MOLECULE_MCP_POLL_TIMEOUT_SECS is 'often'" in hinted.stderr
+    ran = command(place(tmp_path, **settings, DELEGATION_TIMEOUT="soon"))
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "DELEGATION_TIMEOUT is 'soon'; it must be a number" in ran.stderr
+    assert "POLL_TIMEOUT" not in ran.stderr
+
+
 def test_every_error_of_several_workspaces_is_listed_with_its_index(tmp_path: Path) -> None:
     entries = [
         {"id": "ws-1", "token": TOKEN, "platform_url": NOWHERE},

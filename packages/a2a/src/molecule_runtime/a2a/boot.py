@@ -159,6 +159,7 @@ class _Host:
                 prompt_files=list(self.config.prompt_files),
                 a2a_port=self.config.a2a.port,
                 platform=client,
+                workspace_config=self.config,
             )
             state.boot_phase = "the adapter's setup is running"
             async with _step("set the adapter up", seconds=SETUP_DEADLINE):

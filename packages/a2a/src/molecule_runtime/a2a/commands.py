@@ -14,6 +14,7 @@ from molecule_runtime.a2a.errors import BootError
 from molecule_runtime.a2a.settings import CONTAINER_PLATFORM_URL, LAPTOP_PLATFORM_URL
 from molecule_runtime.core import env
 from molecule_runtime.core.config import LoadedConfig, json_schema, load
+from molecule_runtime.core.secretfile import expand_home
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +59,7 @@ def _check(options: argparse.Namespace) -> int:
     from molecule_runtime.core import preflight
 
     environ = env.current()
-    folder = Path(options.config or env.WORKSPACE_CONFIG_PATH.get(environ)).expanduser()
+    folder = expand_home(options.config or env.WORKSPACE_CONFIG_PATH.get(environ))
     in_container = Path("/.dockerenv").exists() or env.DOCKER_VERSION.is_set(environ)
     context = preflight.Context(
         loaded=load(folder, environ, strict=options.strict),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from molecule_runtime.core import configs_dir, env
 from molecule_runtime.core.errors import ConfigurationError
 from molecule_runtime.core.identity import WorkspaceId, validate_platform_url, validate_workspace_id
+from molecule_runtime.core.secretfile import expand_home
 from molecule_runtime.core.targets import WorkspaceTarget, org_id_of
 from molecule_runtime.core.tokens import workspace_token
 
@@ -104,7 +105,7 @@ def load_settings(
             platform_url=platform_url,
             org_id=org_id_of(environ),
         ),
-        config_path=Path(env.WORKSPACE_CONFIG_PATH.get(environ)).expanduser(),
+        config_path=expand_home(env.WORKSPACE_CONFIG_PATH.get(environ)),
         configs_dir=state,
         adapter_module=env.ADAPTER_MODULE.get(environ),
         workspace_url=workspace_url,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,9 +64,9 @@ def _problem_with(path: Path) -> str | None:
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         # A real write: os.access says yes on a read-only mount for root.
-        descriptor, probe = tempfile.mkstemp(prefix=".molecule-write-test-", dir=path)
-        os.close(descriptor)
-        os.unlink(probe)  # noqa: PTH108
+        probe = path / f".molecule-write-test-{os.urandom(8).hex()}"
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        probe.unlink()
     except OSError as exc:
         return exc.strerror or type(exc).__name__
     except ValueError as exc:

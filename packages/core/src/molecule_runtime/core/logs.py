@@ -103,7 +103,9 @@ def configure(
     """
     level = (env.LOG_LEVEL.get(environ) or default_level).upper()
     if level not in _LEVELS:
-        raise ConfigurationError(f"LOG_LEVEL {level!r} is not a level; use one of {', '.join(_LEVELS)}")
+        raise ConfigurationError(
+            f"LOG_LEVEL {redact_text(env.LOG_LEVEL.get(environ) or level)!r} is not a level; use one of {', '.join(_LEVELS)}"
+        )
     style = env.LOG_FORMAT.get(environ).lower()
     if style not in {"text", "json"}:
         raise ConfigurationError(f"LOG_FORMAT {style!r} is not known; use text or json")

@@ -11,6 +11,7 @@ import itertools
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cache
 
 MIN_VALUE_CHARS = 8
 """Values shorter than this are left alone: they are placeholders more often than secrets (contract `runtime.md` 12.4)."""
@@ -35,70 +36,79 @@ class _Pattern:
 _VALUE = r"[^\s\"'`,;&<>\[\](){}]{8,512}"
 _NOT_INSIDE = r"(?<![A-Za-z0-9_])"
 
+
 # Group `keep` stays in the text; everything else of the match is replaced.
-_PATTERNS: tuple[_Pattern, ...] = (
-    _Pattern(
-        "private_key",
-        # A single hyphen belongs to the block: an encrypted key has headers such as `Proc-Type` and `DEK-Info`.
-        re.compile(
-            r"-----BEGIN [A-Z ]{0,24}PRIVATE KEY-----(?:[^-]|-(?!----)){0,20000}+(?:-----END [A-Z ]{0,24}PRIVATE KEY-----)?"
+@cache
+def _patterns() -> tuple[_Pattern, ...]:
+    """Return the patterns; compiled on first use, since most processes that import this never redact anything."""
+    return (
+        _Pattern(
+            "private_key",
+            # A single hyphen belongs to the block: an encrypted key has headers such as `Proc-Type` and `DEK-Info`.
+            re.compile(
+                r"-----BEGIN [A-Z ]{0,24}PRIVATE KEY-----(?:[^-]|-(?!----)){0,20000}+(?:-----END [A-Z ]{0,24}PRIVATE KEY-----)?"
+            ),
+            ("private key-----",),
         ),
-        ("private key-----",),
-    ),
-    _Pattern(
-        "connection_string",
-        re.compile(r"(?P<keep>\b[a-z][a-z0-9+.-]{1,20}://[^\s:@/]{0,128}:)(?!\[REDACTED)[^\s@/]{3,256}(?=@)"),
-        ("://",),
-    ),
-    _Pattern(
-        "jwt",
-        # The look-behind names every character of a segment and nothing gives back, so no two attempts read the same text.
-        re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,4096}+\.[A-Za-z0-9_-]{8,8192}+\.[A-Za-z0-9_-]{8,1024}"),
-        ("eyj",),
-    ),
-    _Pattern(
-        "bearer_token",
-        re.compile(r"(?P<keep>\b[Bb][Ee][Aa][Rr][Ee][Rr] {1,4})(?!\[REDACTED)[A-Za-z0-9._~+/=-]{8,4096}"),
-        ("bearer",),
-    ),
-    _Pattern("aws_access_key", re.compile(_NOT_INSIDE + r"(?:AKIA|ASIA)[0-9A-Z]{16}(?![0-9A-Za-z])"), ("akia", "asia")),
-    _Pattern("github_pat_v2", re.compile(_NOT_INSIDE + r"github_pat_[A-Za-z0-9_]{20,255}"), ("github_pat_",)),
-    _Pattern("github_pat", re.compile(_NOT_INSIDE + r"gh[po]_[A-Za-z0-9]{20,255}"), ("ghp_", "gho_")),
-    _Pattern("github_server_token", re.compile(_NOT_INSIDE + r"gh[sur]_[A-Za-z0-9]{20,255}"), ("ghs_", "ghu_", "ghr_")),
-    _Pattern("slack_token", re.compile(_NOT_INSIDE + r"xox[abeoprs]-[A-Za-z0-9-]{10,255}"), ("xox",)),
-    _Pattern("google_api_key", re.compile(_NOT_INSIDE + r"AIza[A-Za-z0-9_-]{30,64}"), ("aiza",)),
-    _Pattern("cloudflare_token", re.compile(_NOT_INSIDE + r"cfut_[A-Za-z0-9_-]{16,255}"), ("cfut_",)),
-    _Pattern("molecule_partner_key", re.compile(_NOT_INSIDE + r"mol_pk_[A-Za-z0-9_-]{8,255}"), ("mol_pk_",)),
-    _Pattern("context7_token", re.compile(_NOT_INSIDE + r"ctx7(?:sk)?[-_][A-Za-z0-9_-]{8,255}"), ("ctx7",)),
-    _Pattern("openai_key", re.compile(_NOT_INSIDE + r"sk-[A-Za-z0-9_-]{20,255}"), ("sk-",)),
-    _Pattern(
-        "env_assignment",
-        # KEY=value and KEY: value with a credential word at the end of an upper-case name, quoted or not.
-        re.compile(
-            r"(?P<keep>(?<![A-Z0-9_])(?=[A-Z0-9_]{0,64}(?:TOKEN|KEY|SECRET|PASSWORD|CREDENTIALS?)\b)[A-Z0-9_]{3,80}=[\"']?)(?!\[REDACTED)"
-            + _VALUE
+        _Pattern(
+            "connection_string",
+            re.compile(r"(?P<keep>\b[a-z][a-z0-9+.-]{1,20}://[^\s:@/]{0,128}:)(?!\[REDACTED)[^\s@/]{3,256}(?=@)"),
+            ("://",),
         ),
-        ("token=", "key=", "secret=", "password=", "credential=", "credentials="),
-    ),
-    _Pattern(
-        "env_assignment",
-        # A name in any case and a long value, hex too: `?token=...`, `apikey=...`. After a mere `key=`, 40 hex digits are a commit.
-        re.compile(
-            r"(?P<keep>(?:key=[\"']?(?![0-9a-f]{40}(?![A-Za-z0-9+/=_-]))|(?:token|secret|password)=[\"']?))[A-Za-z0-9+/=_-]{40,}",
-            re.IGNORECASE,
+        _Pattern(
+            "jwt",
+            # The look-behind names every character of a segment and nothing gives back, so no two attempts read the same text.
+            re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,4096}+\.[A-Za-z0-9_-]{8,8192}+\.[A-Za-z0-9_-]{8,1024}"),
+            ("eyj",),
         ),
-        ("token=", "key=", "secret=", "password="),
-    ),
-    _Pattern(
-        "json_secret",
-        re.compile(
-            r"(?P<keep>\"(?:auth_token|access_token|refresh_token|token|api_key|apikey|secret|client_secret|password|platform_inbound_secret)\""
-            r" {0,4}: {0,4}\")(?!\[REDACTED)[^\"\\\n]{8,4096}",
-            re.IGNORECASE,
+        _Pattern(
+            "bearer_token",
+            re.compile(r"(?P<keep>\b[Bb][Ee][Aa][Rr][Ee][Rr] {1,4})(?!\[REDACTED)[A-Za-z0-9._~+/=-]{8,4096}"),
+            ("bearer",),
         ),
-        ('token"', 'key"', 'secret"', 'password"'),
-    ),
-)
+        _Pattern(
+            "aws_access_key", re.compile(_NOT_INSIDE + r"(?:AKIA|ASIA)[0-9A-Z]{16}(?![0-9A-Za-z])"), ("akia", "asia")
+        ),
+        _Pattern("github_pat_v2", re.compile(_NOT_INSIDE + r"github_pat_[A-Za-z0-9_]{20,255}"), ("github_pat_",)),
+        _Pattern("github_pat", re.compile(_NOT_INSIDE + r"gh[po]_[A-Za-z0-9]{20,255}"), ("ghp_", "gho_")),
+        _Pattern(
+            "github_server_token", re.compile(_NOT_INSIDE + r"gh[sur]_[A-Za-z0-9]{20,255}"), ("ghs_", "ghu_", "ghr_")
+        ),
+        _Pattern("slack_token", re.compile(_NOT_INSIDE + r"xox[abeoprs]-[A-Za-z0-9-]{10,255}"), ("xox",)),
+        _Pattern("google_api_key", re.compile(_NOT_INSIDE + r"AIza[A-Za-z0-9_-]{30,64}"), ("aiza",)),
+        _Pattern("cloudflare_token", re.compile(_NOT_INSIDE + r"cfut_[A-Za-z0-9_-]{16,255}"), ("cfut_",)),
+        _Pattern("molecule_partner_key", re.compile(_NOT_INSIDE + r"mol_pk_[A-Za-z0-9_-]{8,255}"), ("mol_pk_",)),
+        _Pattern("context7_token", re.compile(_NOT_INSIDE + r"ctx7(?:sk)?[-_][A-Za-z0-9_-]{8,255}"), ("ctx7",)),
+        _Pattern("openai_key", re.compile(_NOT_INSIDE + r"sk-[A-Za-z0-9_-]{20,255}"), ("sk-",)),
+        _Pattern(
+            "env_assignment",
+            # KEY=value and KEY: value with a credential word at the end of an upper-case name, quoted or not.
+            re.compile(
+                r"(?P<keep>(?<![A-Z0-9_])(?=[A-Z0-9_]{0,64}(?:TOKEN|KEY|SECRET|PASSWORD|CREDENTIALS?)\b)[A-Z0-9_]{3,80}=[\"']?)(?!\[REDACTED)"
+                + _VALUE
+            ),
+            ("token=", "key=", "secret=", "password=", "credential=", "credentials="),
+        ),
+        _Pattern(
+            "env_assignment",
+            # A name in any case and a long value, hex too: `?token=...`, `apikey=...`. After a mere `key=`, 40 hex digits are a commit.
+            re.compile(
+                r"(?P<keep>(?:key=[\"']?(?![0-9a-f]{40}(?![A-Za-z0-9+/=_-]))|(?:token|secret|password)=[\"']?))[A-Za-z0-9+/=_-]{40,}",
+                re.IGNORECASE,
+            ),
+            ("token=", "key=", "secret=", "password="),
+        ),
+        _Pattern(
+            "json_secret",
+            re.compile(
+                r"(?P<keep>\"(?:auth_token|access_token|refresh_token|token|api_key|apikey|secret|client_secret|password|platform_inbound_secret)\""
+                r" {0,4}: {0,4}\")(?!\[REDACTED)[^\"\\\n]{8,4096}",
+                re.IGNORECASE,
+            ),
+            ('token"', 'key"', 'secret"', 'password"'),
+        ),
+    )
+
 
 _MAX_RUN = 4096
 _LOWER = re.compile(r"[a-z]+")
@@ -117,7 +127,7 @@ def redact(text: str) -> Redaction:
     """
     counts: Counter[str] = Counter()
     lowered = text.lower()
-    for pattern in _PATTERNS:
+    for pattern in _patterns():
         if not any(hint in lowered for hint in pattern.hints):
             continue
 

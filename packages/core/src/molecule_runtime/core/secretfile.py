@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import tempfile
 from pathlib import Path
 
 MAX_SECRET_BYTES = 64 * 1024
@@ -23,18 +22,20 @@ def write_private(path: Path, content: str | bytes) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     data = content.encode() if isinstance(content, str) else content
-    # mkstemp opens with O_EXCL and mode 0600; a umask may take bits from the owner too, which chmod puts back.
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    # Not the tempfile module: it costs more to import than the rest of this wheel's light part. O_EXCL never follows a link; a
+    # umask may take bits from the owner too, which chmod puts back.
+    name = path.parent / f".{path.name}.{os.urandom(8).hex()}"
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as handle:
-            Path(name).chmod(0o600)
+            name.chmod(0o600)
             handle.write(data)
             handle.flush()
             os.fsync(handle.fileno())
-        os.replace(name, path)  # noqa: PTH105 - name comes from mkstemp
+        name.replace(path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)  # noqa: PTH108
+            name.unlink()
         raise
 
 

@@ -86,9 +86,12 @@ def main(argv: list[str] | None = None) -> int:
     except ConfigurationError as exc:
         return _refuse(str(exc))
 
-    # What is left is read leniently, as the predecessor did; nobody should have to guess why it has no effect.
-    for problem in env.problems(environ):
-        logger.warning("%s; its default is used", problem)
+    if wrong := [problem for variable in _VARIABLES if (problem := variable.problem(environ)) is not None]:
+        lenient = env.MOLECULE_MCP_POLL_TIMEOUT_SECS.problem(environ)
+        if strict := [problem for problem in wrong if problem != lenient]:
+            return _refuse("\n".join(["invalid environment:", *(f"  - {problem}" for problem in strict)]))
+        # A hint to the model only: the predecessor ignored a bad one (contract `runtime.md` 5.3).
+        logger.warning("%s; its default is used", lenient)
 
     from molecule_runtime.mcp.server import serve_stdio
 
