@@ -277,13 +277,16 @@ async def test_the_adapter_gets_its_configuration_and_a_platform_client_on_the_h
         'return f"You said: {turn.text}"',
         """c = self.config
             names = [peer.name for peer in await c.platform.peers()]
-            return f"{c.model} {c.workspace_id} {c.runtime_config} {c.prompt_files} {c.tools} {names} {c.a2a_port}" """,
+            return f"{c.model} {c.workspace_id} {c.runtime_config} {c.prompt_files} {c.tools} {names} {c.a2a_port}" \\
+                f" {c.workspace_config.name}" """,
     )
-    workspace = make_workspace(source, "model: test:model\nruntime_config: {a: 1}\nprompt_files: [x.md]\nskills: [s]")
+    workspace = make_workspace(
+        source, "name: loaded once\nmodel: test:model\nruntime_config: {a: 1}\nprompt_files: [x.md]\nskills: [s]"
+    )
     async with serving(workspace):
         await ready(workspace)
         said = text_of(await ask(workspace, "hello"))
-        assert said == f"test:model ws-1 {{'a': 1}} ['x.md'] ['s'] ['Peer'] {workspace.port}"
+        assert said == f"test:model ws-1 {{'a': 1}} ['x.md'] ['s'] ['Peer'] {workspace.port} loaded once"
 
 
 async def test_a_workspace_stays_reachable_when_the_platform_is_down(make_workspace: Make) -> None:
