@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from molecule_runtime.a2a.examples import calculator, lead, table
+from molecule_runtime.a2a.examples import calculator, csv_table, lead, questions, table
 from molecule_runtime.a2a.examples.lead import Lead, choose, quoted, split
 from molecule_runtime.core.adapter import AdapterConfig
 from molecule_runtime.core.envelope import Accepted, Answer, Failure, Reply
@@ -59,7 +59,7 @@ def refuse(text: str) -> Answer:
 async def team() -> Team:
     reader = table.Adapter()
     await reader.setup(AdapterConfig(model=""))
-    planets = table.default_table()
+    planets = csv_table.default_table()
     members = [
         peer("c", "calc", description=calculator.Adapter.description(), skills=calculator.Adapter().skills()),
         peer("t", "planets", description=table.Adapter.description(), skills=reader.skills()),
@@ -71,7 +71,7 @@ async def team() -> Team:
         members,
         {
             "c": lambda text: Reply(text=calculator.answer(text)),
-            "t": lambda text: Reply(text=table.answer(planets, text)),
+            "t": lambda text: Reply(text=questions.answer(planets, text)),
             "p": lambda text: Accepted(mode="poll"),
             "d": lambda text: Failure(message="cannot read the invoices"),
             "b": refuse,

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from molecule_runtime.a2a.examples.table import Adapter, Table, answer, default_table, parse_table, read_file
+from molecule_runtime.a2a.examples.csv_table import Table, default_table, parse_table, read_file
+from molecule_runtime.a2a.examples.questions import answer
+from molecule_runtime.a2a.examples.table import Adapter
 from molecule_runtime.core.adapter import AdapterConfig
 
 if TYPE_CHECKING:

@@ -77,7 +77,7 @@ async def serve(settings: HostSettings, config: WorkspaceConfig, stop: StopSigna
                 await host.run(tasks)
         except MoleculeError as exc:
             failure = exc
-        except Exception as exc:
+        except Exception as exc:  # the top of the boot: whatever fails ends in one line and an exit code
             logger.exception("boot failed")
             failure = BootError(f"boot failed: {_reason(exc)}")
         if failure is None:
@@ -180,7 +180,7 @@ class _Host:
             state.serve_with(self.turns)
         except PrivilegedPluginInstallError as exc:
             raise BootError(f"a privileged plugin could not be installed: {_reason(exc)}") from exc
-        except Exception as exc:
+        except Exception as exc:  # an adapter may raise anything
             reason = _reason(exc)
             # The traceback is for the author of the adapter; everybody else reads the reason.
             logger.log(
@@ -263,7 +263,7 @@ def _runtime_metadata(adapter: BaseAdapter) -> wire.RuntimeMetadata | None:
         idle = adapter.idle_timeout_override()
         if idle is not None and idle > 0:
             metadata = wire.RuntimeMetadata(capabilities=metadata.capabilities, idle_timeout_seconds=int(idle))
-    except Exception:
+    except Exception:  # an adapter may raise anything
         logger.warning("the adapter's capabilities cannot be read; heartbeats leave them out", exc_info=True)
         return None
     return metadata

@@ -99,7 +99,7 @@ class ReplyExecutor(AgentExecutor):
             self._running[turn.task_id] = current
         try:
             text = await self._answer(turn)
-        except Exception as exc:
+        except Exception as exc:  # an adapter's answer may raise anything
             logger.exception("the answer to message %s failed", turn.message_id or "without an id")
             await fail(context, event_queue, failure_text(exc))
         else:

@@ -88,7 +88,7 @@ class PresenceThread:
                 asyncio.run(self._supervise())
         except asyncio.CancelledError:
             pass
-        except Exception:
+        except Exception:  # the top of a thread
             logger.exception("the presence thread ended; the platform will mark this workspace offline")
 
     async def _supervise(self) -> None:
@@ -107,7 +107,7 @@ class PresenceThread:
                 )
                 try:
                     await self._presence.run()
-                except Exception:
+                except Exception:  # the workspace must stay on the platform whatever one round meets
                     logger.exception("presence failed; starting it again in %.0f s", _RESTART_PAUSE)
                     await asyncio.sleep(_RESTART_PAUSE)
                 else:

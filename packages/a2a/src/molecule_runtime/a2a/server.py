@@ -229,7 +229,7 @@ async def _transcript(state: HostState, request: Request) -> Response:
             if inspect.isawaitable(answer):
                 answer = await answer
         return JSONResponse(answer)
-    except Exception as exc:
+    except Exception as exc:  # an adapter may raise anything
         logger.warning("the adapter's transcript failed", exc_info=True)
         detail = redact_text(f"{type(exc).__name__}: {exc}")[:300]
         return JSONResponse({"error": "transcript unavailable", "detail": detail}, status_code=503)

@@ -80,7 +80,9 @@ class TurnExecutor(AgentExecutor):
             if self._stopping and watched.events == 0:
                 await fail(context, event_queue, _STOPPING)
             raise
-        except Exception as exc:
+        except (
+            Exception
+        ) as exc:  # an adapter's executor may raise anything, and the sender gets an end of the turn all the same
             logger.exception("a turn of the adapter's executor failed")
             error = failure_text(exc)
             await watched.fail(context, error)

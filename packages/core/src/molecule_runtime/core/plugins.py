@@ -132,7 +132,7 @@ class McpServerAdaptor:
                 continue
             try:
                 ctx.register_mcp_server(name, spec)
-            except Exception as exc:
+            except Exception as exc:  # an adapter's hook may raise anything
                 ctx.logger.warning("plugin %s: MCP server %s is not declared: %s", self.plugin_name, name, exc)
                 result.errors.append(f"MCP server {name} is not declared: {exc}")
             else:

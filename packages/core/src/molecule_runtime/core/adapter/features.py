@@ -74,7 +74,7 @@ def installed() -> Installed:
     for name in names:
         try:
             found.objects[name] = features.load(features.FEATURES, name)
-        except Exception as exc:
+        except Exception as exc:  # another wheel's import may raise anything
             logger.warning("feature %s is installed but cannot be loaded", name, exc_info=True)
             found.problems.append(f"feature {name} is installed but cannot be loaded: {type(exc).__name__}: {exc}")
     found.absent = tuple(

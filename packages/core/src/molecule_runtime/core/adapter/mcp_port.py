@@ -119,7 +119,7 @@ async def loaded_tools(runtime: str, config_path: str, launch_env: Mapping[str, 
     except UnsupportedRuntimeError as exc:
         logger.debug("no MCP tools to observe: %s", exc)
         return None
-    except Exception as exc:
+    except Exception as exc:  # a probe fails closed and never raises
         logger.warning("the MCP servers of %s could not be asked for their tools: %s", runtime, exc)
         return None
 

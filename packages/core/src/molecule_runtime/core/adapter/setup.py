@@ -109,7 +109,7 @@ async def install_plugins(adapter: BaseAdapter, config: AdapterConfig, plugins: 
                 result = await adaptor.install(context)
             except PrivilegedPluginInstallError:
                 raise
-            except Exception as exc:
+            except Exception as exc:  # one plugin's failure must not cost the others
                 logger.warning("plugin %s was not installed", plugin.name, exc_info=True)
                 result = InstallResult(plugin_name=plugin.name, runtime=runtime, source="none")
                 result.errors.append(f"{type(exc).__name__}: {exc}")
@@ -128,7 +128,7 @@ def _adaptor(plugin: Plugin, runtime: str, installed: features.Installed) -> Plu
     for feature, plugin_adaptor in installed.offering("plugin_adaptor"):
         try:
             found = plugin_adaptor(plugin, runtime=runtime)
-        except Exception:
+        except Exception:  # another wheel's code may raise anything
             logger.warning("feature %s cannot say how plugin %s is installed", feature, plugin.name, exc_info=True)
             continue
         if found is not None:
@@ -170,7 +170,7 @@ def _keep_management_server(adapter: BaseAdapter, config: AdapterConfig) -> None
         return
     try:
         adapter.register_mcp_server_hook(config, MANAGEMENT_MCP_NAME, MANAGEMENT_MCP_SPEC)
-    except Exception as exc:
+    except Exception as exc:  # without the management server a privileged boot must end, whatever the reason
         raise PrivilegedPluginInstallError(f"the platform's management server cannot be declared: {exc}") from exc
 
 
@@ -210,7 +210,7 @@ def _tools(
 def _guarded(feature: str, problems: list[str], call: Callable[..., Any], config: AdapterConfig, **options: Any) -> Any:
     try:
         return call(config, **options)
-    except Exception as exc:
+    except Exception as exc:  # another wheel's code may raise anything
         logger.debug("feature %s failed", feature, exc_info=True)
         problems.append(f"feature {feature} failed: {type(exc).__name__}: {exc}")
         return None

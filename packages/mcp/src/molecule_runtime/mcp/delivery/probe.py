@@ -127,7 +127,7 @@ async def _ask(
                 return await _names(parameters, errors, deadlines.read)
         except TimeoutError:
             return Failure(kind="timeout", reason=f"no answer within {deadlines.server:.0f} s")
-        except Exception as exc:
+        except Exception as exc:  # a server under test may fail in any way
             return _failure(exc, _tail(errors))
 
 
