@@ -197,7 +197,7 @@ async def test_an_agent_keeps_its_own_sendings_on_the_books(world: World) -> Non
     async def update(delegation_id: str, **fields: Any) -> httpx.Response:
         return await world.http.post(f"{base}/{delegation_id}/update", json=fields, headers=left.auth)
 
-    assert (await update("own-1", status="queued")).json() == {"error": "status must be 'completed' or 'failed'"}
+    assert (await update("own-1", status="queued")).json()["error"] == "status must be 'completed' or 'failed'"
     done = await update("own-1", status="completed", response_preview="soup")
     assert done.json() == {"status": "completed", "delegation_id": "own-1"}
     assert (await update("own-1", status="failed", error="late")).status_code == 200

@@ -50,7 +50,7 @@ async def test_the_platforms_own_origin_passes(world: World) -> None:
 )
 async def test_a_foreign_host_name_is_refused(world: World, host: str) -> None:
     answer = await world.http.get("/health", headers={"Host": host.format(port=port_of(world))})
-    assert (answer.status_code, answer.json()) == (403, {"error": "host not allowed"})
+    assert (answer.status_code, answer.json()["error"]) == (403, "host not allowed")
 
 
 async def test_a_request_without_a_host_is_refused(world: World) -> None:
@@ -105,7 +105,7 @@ async def test_a_bad_workspace_id_in_the_path_is_a_400(world: World, identifier:
         if "%2F" in identifier:
             assert answer.status_code == 404
         else:
-            assert (answer.status_code, answer.json()) == (400, {"error": "invalid workspace ID"})
+            assert (answer.status_code, answer.json()["error"]) == (400, "invalid workspace ID")
 
 
 async def test_a_json_body_over_its_limit_is_a_413(world: World) -> None:

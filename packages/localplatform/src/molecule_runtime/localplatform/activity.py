@@ -8,8 +8,10 @@ from urllib.parse import quote
 from molecule_runtime.core import envelope as a2a
 from molecule_runtime.core.platform import wire
 from molecule_runtime.localplatform import timestamps, web
+from molecule_runtime.localplatform.access import require_own, require_row
 from molecule_runtime.localplatform.auth import credentials_of
 from molecule_runtime.localplatform.proxy import logged_payload
+from molecule_runtime.localplatform.routing import Parameter, Route
 from molecule_runtime.localplatform.store import activity, workspaces
 from molecule_runtime.localplatform.web import Refusal
 
@@ -40,7 +42,7 @@ async def list_rows(platform: Platform, request: Request) -> Response:
 
     def read(connection: sqlite3.Connection) -> list[dict[str, Any]]:
         platform.auth.require_workspace(connection, credentials, workspace_id)
-        _require_row(connection, workspace_id)
+        require_row(connection, workspace_id)
         after_seq = None
         if since_id is not None:
             after_seq = activity.seq_of(connection, workspace_id, since_id)
@@ -70,7 +72,7 @@ async def list_rows(platform: Platform, request: Request) -> Response:
 async def report(platform: Platform, request: Request) -> Response:
     """`POST /workspaces/:id/activity`."""
     workspace_id = web.workspace_id_of(request)
-    await _authorize(platform, request, workspace_id)
+    await require_own(platform, request)
     data = await web.read_object(request)
     posted = web.validate(wire.ActivityRequest, data)
     if posted.activity_type not in REPORTABLE:
@@ -98,19 +100,17 @@ async def report(platform: Platform, request: Request) -> Response:
 async def acknowledge(platform: Platform, request: Request) -> Response:
     """`POST /workspaces/:id/activity/ack`: monotonic, a stale one changes nothing."""
     workspace_id = web.workspace_id_of(request)
-    await _authorize(platform, request, workspace_id)
-    data = await web.read_object(request)
-    seq = data.get("acked_seq")
-    if not isinstance(seq, int) or isinstance(seq, bool) or seq < 0:
-        raise Refusal(400, "acked_seq must be a whole number of 0 or more")
-    stands = await platform.store.write(workspaces.acknowledge, workspace_id, web.clamp(seq))
+    await require_own(platform, request)
+    error = "acked_seq must be a whole number of 0 or more"
+    wanted = web.validate(wire.AckRequest, await web.read_object(request), error=error)
+    stands = await platform.store.write(workspaces.acknowledge, workspace_id, web.clamp(wanted.acked_seq))
     return web.answer({"last_acked_seq": stands})
 
 
 async def notify(platform: Platform, request: Request) -> Response:
     """`POST /workspaces/:id/notify`: a message of the agent to the person, stored in the form of contract 7.3."""
     workspace_id = web.workspace_id_of(request)
-    name = await _authorize(platform, request, workspace_id)
+    name = (await require_own(platform, request)).name
     data = await web.read_object(request)
     message = data.get("message")
     if not isinstance(message, str) or not message:
@@ -128,24 +128,6 @@ async def notify(platform: Platform, request: Request) -> Response:
         payload["attachments"] = attachments
     platform.bus.publish("AGENT_MESSAGE", workspace_id, payload)
     return web.answer({"status": "sent"})
-
-
-async def _authorize(platform: Platform, request: Request, workspace_id: str) -> str:
-    """Check the bearer before the body is read; returns the workspace's name."""
-    credentials = credentials_of(request)
-
-    def check(connection: sqlite3.Connection) -> str:
-        platform.auth.require_workspace(connection, credentials, workspace_id)
-        return _require_row(connection, workspace_id)
-
-    return await platform.store.read(check)
-
-
-def _require_row(connection: sqlite3.Connection, workspace_id: str) -> str:
-    row = workspaces.get(connection, workspace_id)
-    if row is None or row.removed:
-        raise Refusal(404, "workspace not found")
-    return row.name
 
 
 def _read_query(request: Request, now: int) -> tuple[activity.Query, str | None]:
@@ -241,3 +223,37 @@ def _attachments(value: object) -> list[dict[str, Any]]:
             raise Refusal(400, error)
         attachments.append(web.validate(wire.Attachment, cast("dict[str, Any]", item), error=error).body())
     return attachments
+
+
+ROUTES = (
+    Route(
+        method="GET", path="/workspaces/{id}/activity", handler=list_rows, section="7.1, 24.4", access="workspace",
+        summary="What happened; the inbox of those that poll.", answers={200: list[wire.ActivityRow]},
+        parameters=(
+            Parameter(name="type", meaning="`a2a_receive`, …"),
+            Parameter(name="source", meaning="`canvas`: from the person; `agent`: from agents"),
+            Parameter(name="limit", meaning="1 to 500; 100"),
+            Parameter(name="since_id", meaning="rows after this one, ascending; 410 when it is gone"),
+            Parameter(name="since_secs", meaning="rows of the last seconds, at most 30 days"),
+            Parameter(name="before_ts", meaning="rows before this time (RFC 3339)"),
+            Parameter(name="peer_id", meaning="rows from or to this workspace"),
+            Parameter(name="include", meaning="`peer_info`: name and role of the peer, attachments"),
+        ),
+        test="test_activity.py::test_rows_after_a_cursor_come_in_ascending_order",
+    ),
+    Route(
+        method="POST", path="/workspaces/{id}/activity", handler=report, section="7.2", access="workspace",
+        summary="Report something.", body=wire.ActivityRequest, answers={200: wire.StatusResponse},
+        test="test_activity.py::test_a_report_is_stored_and_listed",
+    ),
+    Route(
+        method="POST", path="/workspaces/{id}/activity/ack", handler=acknowledge, section="24.4", access="workspace",
+        summary="Acknowledge everything up to a sequence number.", body=wire.AckRequest,
+        test="test_activity.py::test_an_acknowledgement_only_moves_forward",
+    ),
+    Route(
+        method="POST", path="/workspaces/{id}/notify", handler=notify, section="7.3, 24.7", access="workspace",
+        summary="Say something to the person.", body=wire.NotifyRequest, answers={200: wire.StatusResponse},
+        test="test_activity.py::test_what_an_agent_says_to_the_person_is_a_notify_row",
+    ),
+)  # fmt: skip

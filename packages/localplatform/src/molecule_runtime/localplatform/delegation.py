@@ -12,9 +12,11 @@ import anyio
 from molecule_runtime.core import envelope as a2a
 from molecule_runtime.core.platform import wire
 from molecule_runtime.localplatform import timestamps, web
+from molecule_runtime.localplatform.access import require_own
 from molecule_runtime.localplatform.auth import Caller, credentials_of
 from molecule_runtime.localplatform.proxy import SUMMARY_CHARS, admit, logged_payload, read_envelope
-from molecule_runtime.localplatform.store import activity, delegations, workspaces
+from molecule_runtime.localplatform.routing import Route
+from molecule_runtime.localplatform.store import activity, delegations
 from molecule_runtime.localplatform.web import Refusal
 
 if TYPE_CHECKING:
@@ -206,7 +208,7 @@ class Delegations:
 async def delegate(platform: Platform, request: Request) -> Response:
     """`POST /workspaces/:id/delegate`."""
     caller_id = web.workspace_id_of(request)
-    await _authorize(platform, request, caller_id)
+    await require_own(platform, request)
     error = "invalid delegation request"
     wanted = web.validate(wire.DelegateRequest, await web.read_object(request, error=error), error=error)
     target_id = web.require_workspace_id(wanted.target_id, error="target_id must be a valid UUID")
@@ -241,14 +243,12 @@ async def list_delegations(platform: Platform, request: Request) -> Response:
 async def record(platform: Platform, request: Request) -> Response:
     """`POST /workspaces/:id/delegations/record`: an agent sent a message itself and wants it on the books."""
     caller_id = web.workspace_id_of(request)
-    await _authorize(platform, request, caller_id)
+    await require_own(platform, request)
     error = "invalid delegation request"
     data = await web.read_object(request, error=error)
-    wanted = web.validate(wire.DelegateRequest, data, error=error)
+    wanted = web.validate(wire.RecordDelegationRequest, data, error=error)
     target_id = web.require_workspace_id(wanted.target_id, error="target_id must be a valid UUID")
-    delegation_id = data.get("delegation_id")
-    if not isinstance(delegation_id, str) or not 0 < len(delegation_id) <= 256:
-        raise Refusal(400, error)
+    delegation_id = wanted.delegation_id
     added = await platform.store.write(
         delegations.insert,
         caller_id=caller_id,
@@ -268,15 +268,13 @@ async def record(platform: Platform, request: Request) -> Response:
 async def update(platform: Platform, request: Request) -> Response:
     """`POST /workspaces/:id/delegations/:delegation_id/update`."""
     caller_id = web.workspace_id_of(request)
-    await _authorize(platform, request, caller_id)
+    await require_own(platform, request)
     delegation_id: str = request.path_params["delegation_id"]
-    data = await web.read_object(request)
-    status = data.get("status")
-    if status not in {"completed", "failed"}:
-        raise Refusal(400, "status must be 'completed' or 'failed'")
-    text = data.get("response_preview") if status == "completed" else data.get("error")
-    await platform.delegations.close(caller_id, delegation_id, status, text if isinstance(text, str) else "")
-    return web.answer({"status": status, "delegation_id": delegation_id})
+    error = "status must be 'completed' or 'failed'"
+    ended = web.validate(wire.UpdateDelegationRequest, await web.read_object(request), error=error)
+    text = ended.response_preview if ended.status == "completed" else ended.error
+    await platform.delegations.close(caller_id, delegation_id, ended.status, text or "")
+    return web.answer({"status": ended.status, "delegation_id": delegation_id})
 
 
 def _store_new(
@@ -311,18 +309,6 @@ def _store_new(
     return None
 
 
-async def _authorize(platform: Platform, request: Request, workspace_id: str) -> None:
-    credentials = credentials_of(request)
-
-    def check(connection: sqlite3.Connection) -> None:
-        platform.auth.require_workspace(connection, credentials, workspace_id)
-        row = workspaces.get(connection, workspace_id)
-        if row is None or row.removed:
-            raise Refusal(404, "workspace not found")
-
-    await platform.store.read(check)
-
-
 def _body(row: DelegationRow) -> dict[str, Any]:
     body: dict[str, Any] = {
         "delegation_id": row.delegation_id,
@@ -340,3 +326,28 @@ def _body(row: DelegationRow) -> dict[str, Any]:
     if row.error_detail:
         body["error"] = row.error_detail
     return body
+
+
+ROUTES = (
+    Route(
+        method="POST", path="/workspaces/{id}/delegate", handler=delegate, section="6.1, 24.6", access="workspace",
+        summary="Have the platform send a task and keep account of it.", body=wire.DelegateRequest,
+        answers={200: wire.DelegateResponse, 202: wire.DelegateResponse},
+        test="test_delegation.py::test_a_delegation_is_accepted_and_completes_with_the_answer",
+    ),
+    Route(
+        method="GET", path="/workspaces/{id}/delegations", handler=list_delegations, section="6.2, 24.6", access="workspace",
+        summary="Its delegations, newest first.", answers={200: list[wire.Delegation]},
+        test="test_delegation.py::test_a_delegation_is_accepted_and_completes_with_the_answer",
+    ),
+    Route(
+        method="POST", path="/workspaces/{id}/delegations/record", handler=record, section="6.3", access="workspace",
+        summary="Put a delegation that the agent sends itself on the books.", body=wire.RecordDelegationRequest,
+        answers={202: dict[str, Any]}, test="test_delegation.py::test_an_agent_records_and_closes_a_delegation_of_its_own",
+    ),
+    Route(
+        method="POST", path="/workspaces/{id}/delegations/{delegation_id}/update", handler=update, section="6.3", access="workspace",
+        summary="Report the end of such a delegation.", body=wire.UpdateDelegationRequest, answers={200: wire.StatusResponse},
+        test="test_delegation.py::test_an_agent_records_and_closes_a_delegation_of_its_own",
+    ),
+)  # fmt: skip

@@ -18,10 +18,12 @@ import anyio
 import httpx
 
 from molecule_runtime.core import envelope as a2a
+from molecule_runtime.core.platform import wire
 from molecule_runtime.core.platform.client import MAX_A2A_REQUEST_BYTES, MAX_RESPONSE_BYTES
 from molecule_runtime.core.redaction import redact_text
 from molecule_runtime.localplatform import timestamps, urls, web
 from molecule_runtime.localplatform.auth import Caller, credentials_of
+from molecule_runtime.localplatform.routing import Parameter, Route
 from molecule_runtime.localplatform.store import activity, queue, workspaces
 from molecule_runtime.localplatform.web import Refusal
 
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from molecule_runtime.core.platform import wire
     from molecule_runtime.localplatform.auth import Auth, Credentials
     from molecule_runtime.localplatform.background import Background
     from molecule_runtime.localplatform.events import EventBus
@@ -557,3 +558,19 @@ def _tool_trace(parsed: Any) -> Any:
     for key in ("result", "metadata", "tool_trace"):
         node = cast("dict[str, Any]", node).get(key) if isinstance(node, dict) else None
     return node
+
+
+ROUTES = (
+    Route(
+        method="POST", path="/workspaces/{id}/a2a", handler=post_message, section="5, 24.3, 24.5", access="member",
+        summary="Send a message to a workspace; the admin token is the person.", body=wire.JsonRpcRequest,
+        answers={200: dict[str, Any], 202: dict[str, Any]}, refusals=(402, 502), passes_through=True,
+        parameters=(Parameter(name="X-Workspace-ID", place="header", meaning="the caller; must agree with the bearer"),),
+        test="test_a2a.py::test_a_peer_answers_through_the_proxy",
+    ),
+    Route(
+        method="GET", path="/workspaces/{id}/a2a/queue/{queue_id}", handler=get_queued, section="24.5", access="member",
+        summary="How a queued message fares; for its sender and its target.",
+        test="test_queue.py::test_the_sender_and_the_target_see_a_queued_message_and_nobody_else_does",
+    ),
+)  # fmt: skip

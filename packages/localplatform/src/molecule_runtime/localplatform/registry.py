@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from molecule_runtime.core.platform import wire
 from molecule_runtime.localplatform import timestamps, urls, web
 from molecule_runtime.localplatform.auth import credentials_of
+from molecule_runtime.localplatform.routing import Parameter, Route
 from molecule_runtime.localplatform.store import delegations, queue, tokens, workspaces
 from molecule_runtime.localplatform.web import Refusal
 
@@ -174,11 +175,10 @@ async def list_peers(platform: Platform, request: Request) -> Response:
 
 async def check_access(platform: Platform, request: Request) -> Response:
     """`POST /registry/check-access`."""
-    data = await web.read_object(request)
-    caller_id, target_id = data.get("caller_id"), data.get("target_id")
-    if not isinstance(caller_id, str) or not isinstance(target_id, str) or not caller_id or not target_id:
-        raise Refusal(400, "caller_id and target_id are required")
-    return web.answer({"allowed": await platform.store.read(workspaces.may_communicate, caller_id, target_id)})
+    error = "caller_id and target_id are required"
+    wanted = web.validate(wire.CheckAccessRequest, await web.read_object(request, error=error), error=error)
+    allowed = await platform.store.read(workspaces.may_communicate, wanted.caller_id, wanted.target_id)
+    return web.answer({"allowed": allowed})
 
 
 async def sweep(platform: Platform) -> list[str]:
@@ -360,3 +360,40 @@ def _peer(row: WorkspaceRow) -> dict[str, Any]:
         "parent_id": row.parent_id,
         "active_tasks": row.active_tasks,
     }
+
+
+ROUTES = (
+    Route(
+        method="POST", path="/registry/register", handler=register, section="4.1, 24.1", access="registered",
+        summary="Go online; the first answer carries the token.", body=wire.RegisterRequest,
+        answers={200: wire.RegisterResponse}, refusals=(409,),
+        test="test_registry.py::test_the_first_registration_carries_the_token_and_later_ones_do_not",
+    ),
+    Route(
+        method="POST", path="/registry/heartbeat", handler=heartbeat, section="4.2, 24.2", access="registered",
+        summary="Stay online.", body=wire.HeartbeatRequest, answers={200: wire.HeartbeatResponse},
+        test="test_registry.py::test_a_heartbeat_is_taken_with_the_token_and_refused_without",
+    ),
+    Route(
+        method="POST", path="/registry/update-card", handler=update_card, section="4.3", access="registered",
+        summary="Replace the agent card.", body=wire.UpdateCardRequest, answers={200: wire.StatusResponse},
+        test="test_registry.py::test_a_card_is_replaced",
+    ),
+    Route(
+        method="POST", path="/registry/check-access", handler=check_access, section="4.6", access="anyone",
+        summary="May one workspace talk to another?", body=wire.CheckAccessRequest, answers={200: wire.CheckAccessResponse},
+        test="test_registry.py::test_access_follows_the_hierarchy",
+    ),
+    Route(
+        method="GET", path="/registry/discover/{id}", handler=discover, section="4.4", access="registered",
+        summary="Name and URL of a workspace that the caller may talk to.", answers={200: wire.Discovered},
+        parameters=(Parameter(name="X-Workspace-ID", place="header", meaning="the caller", required=True),),
+        test="test_registry.py::test_discover_answers_those_who_may_talk",
+    ),
+    Route(
+        method="GET", path="/registry/{id}/peers", handler=list_peers, section="4.5", access="registered",
+        summary="Parent, siblings and children.", answers={200: list[wire.Peer]},
+        parameters=(Parameter(name="q", meaning="part of a name or role"),),
+        test="test_registry.py::test_peers_are_the_parent_the_siblings_and_the_children",
+    ),
+)  # fmt: skip

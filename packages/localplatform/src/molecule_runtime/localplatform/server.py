@@ -17,6 +17,7 @@ import uvicorn
 
 from molecule_runtime.localplatform import registry
 from molecule_runtime.localplatform.app import app_of
+from molecule_runtime.localplatform.connections import GuardedConnection
 from molecule_runtime.localplatform.errors import PortTakenError
 from molecule_runtime.localplatform.platform import Platform, open_platform
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _BACKLOG = 512
+_MAX_WEBSOCKET_MESSAGE = 64 * 1024
 _KEEPALIVE_SECONDS = 75
 _FORCED_STOP_SECONDS = 2
 
@@ -80,11 +82,13 @@ async def serve(settings: LocalSettings) -> AsyncGenerator[RunningPlatform]:
                 uvicorn.Config(
                     app_of(platform),
                     lifespan="off",
+                    http=GuardedConnection,
                     log_config=None,
                     access_log=False,
                     server_header=False,
                     proxy_headers=False,
-                    ws="none",
+                    ws="websockets-sansio",
+                    ws_max_size=_MAX_WEBSOCKET_MESSAGE,
                     # Longer than the clients of this repository keep an idle connection, so that they are the ones who close it.
                     timeout_keep_alive=_KEEPALIVE_SECONDS,
                     timeout_graceful_shutdown=math.ceil(settings.stop_grace) + _FORCED_STOP_SECONDS,

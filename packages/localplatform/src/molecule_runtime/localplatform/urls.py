@@ -1,6 +1,7 @@
 """Which URLs the platform may call (contract 20): the guard against agents that name somebody else's machine as their own.
 
-The rule `local` is for one machine: it admits loopback, and otherwise refuses what `strict` refuses. A name is looked up each time it
+The rule `local` is for one machine: it admits loopback, and otherwise refuses what `strict` refuses; `private` also admits private
+networks, for agents in containers and on neighbouring machines. A name is looked up each time it
 is used; that the name may resolve otherwise a moment later is known and accepted here, since only literal addresses are usual locally.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 import anyio
@@ -17,10 +18,13 @@ import anyio
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+UrlRule: TypeAlias = Literal["local", "private", "strict"]
+
 MAX_URL_CHARS = 2048
 _LOOKUP_SECONDS = 5.0
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _BLOCKED = tuple(
     ipaddress.ip_network(network)
@@ -51,7 +55,12 @@ _BLOCKED = tuple(
 )
 
 
-async def problem_of(url: str, rule: Literal["local", "strict"]) -> str | None:
+_PRIVATE = tuple(
+    ipaddress.ip_network(network) for network in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+)
+
+
+async def problem_of(url: str, rule: UrlRule) -> str | None:
     """Say why the platform may not call a URL, or None when it may."""
     if len(url) > MAX_URL_CHARS or any(character.isspace() or not character.isprintable() for character in url):
         return "not a URL"
@@ -101,12 +110,18 @@ def is_address(host: str) -> bool:
     return True
 
 
-def _admitted(address: Address, rule: Literal["local", "strict"]) -> bool:
+def _admitted(address: Address, rule: UrlRule) -> bool:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     if address.is_loopback:
-        return rule == "local"
-    return not any(address.version == network.version and address in network for network in _BLOCKED)
+        return rule != "strict"
+    if rule == "private" and _within(address, _PRIVATE):
+        return True
+    return not _within(address, _BLOCKED)
+
+
+def _within(address: Address, networks: Iterable[Network]) -> bool:
+    return any(address.version == network.version and address in network for network in networks)
 
 
 async def _lookup(host: str, port: int) -> list[Address]:

@@ -26,8 +26,28 @@ MAX_BODY_BYTES = 4 * 1024 * 1024
 MAX_STORED_INT = 2**53 - 1
 """The largest whole number that every JSON reader keeps exactly."""
 
+BODY_SECONDS = 60.0
+"""How long a JSON body may take to arrive."""
+
+_SHOWN_PROBLEMS = 10
+_SHOWN_CHARS = 300
 _DRAINED_BYTES = 8 * 1024 * 1024
 _DRAIN_SECONDS = 5.0
+
+_BEARER = "send `Authorization: Bearer <token>` with a live token of this workspace; `molecule-local token create ID` makes one"
+_REMEDIES = {
+    "missing workspace auth token": _BEARER,
+    "invalid workspace auth token": _BEARER,
+    "missing caller auth token": "send `Authorization: Bearer <token>` with the sender's own token",
+    "invalid caller auth token": "the bearer must be a live token of the workspace that X-Workspace-ID names",
+    "admin auth required": "send the admin token, which is in the file `admin_token` of the data folder",
+    "invalid admin auth token": "the admin token is in the file `admin_token` of the data folder",
+    "invalid workspace ID": "an id has 1 to 128 lowercase letters, digits and hyphens",
+    "workspace not found": "`molecule-local workspace list` shows the workspaces that are there",
+    "invalid JSON": "the body must be one JSON object",
+    "X-Workspace-ID header is required": "send the caller's own workspace id in X-Workspace-ID",
+}
+"""What to do about a refusal whose text the contract fixes."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -37,7 +57,7 @@ class Refusal(Exception):  # noqa: N818 - control flow: the answer that a handle
 
     Attributes:
         status: the HTTP status.
-        body: the JSON body; `error` is for people, the other keys for programs.
+        body: the JSON body: `error` says what is wrong in the contract's words, `hint` what to do; the other keys are for programs.
         headers: further headers.
     """
 
@@ -47,6 +67,8 @@ class Refusal(Exception):  # noqa: N818 - control flow: the answer that a handle
         super().__init__(error)
         self.status = status
         self.body: dict[str, Any] = {"error": error, **fields}
+        if "hint" not in fields and (remedy := _REMEDIES.get(error)) is not None:
+            self.body["hint"] = remedy
         self.headers = dict(headers or {})
 
 
@@ -90,13 +112,13 @@ async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
     """Return the request body.
 
     Raises:
-        Refusal: 413 when it is larger than `limit` bytes.
+        Refusal: 413 when it is larger than `limit` bytes, 408 when it takes longer than `BODY_SECONDS`.
     """
     chunks: list[bytes] = []
     size = 0
     # A client that is still writing sees a broken connection instead of the answer, so of a body that is too large a little more is
     # read and thrown away, for a short while.
-    with anyio.move_on_after(None) as scope:
+    with anyio.move_on_after(BODY_SECONDS) as scope:
         async for chunk in request.stream():
             size += len(chunk)
             if size > limit + _DRAINED_BYTES:
@@ -106,8 +128,11 @@ async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
             elif chunks:
                 chunks.clear()
                 scope.deadline = anyio.current_time() + _DRAIN_SECONDS
-    if size <= limit:
+    if size <= limit and not scope.cancelled_caught:
         return b"".join(chunks)
+    if size <= limit:
+        hint = f"send the whole body within {BODY_SECONDS:g} seconds"
+        raise Refusal(408, "the request body did not arrive in time", hint=hint, headers={"Connection": "close"})
     raise Refusal(413, "request body too large", truncated=True, max_bytes=limit, headers={"Connection": "close"})
 
 
@@ -121,10 +146,10 @@ async def read_object(
     """
     try:
         data = loads(await read_body(request, limit))
-    except ValueError:
-        raise Refusal(400, error) from None
+    except ValueError as exc:
+        raise Refusal(400, error, hint=f"the body is not JSON: {exc}"[:_SHOWN_CHARS]) from None
     if not isinstance(data, dict):
-        raise Refusal(400, error)
+        raise Refusal(400, error, hint="the body must be a JSON object")
     return cast("dict[str, Any]", data)
 
 
@@ -136,8 +161,13 @@ def validate(model: type[M], data: Mapping[str, Any], *, error: str = "invalid r
     """
     try:
         return model.model_validate({key: value for key, value in data.items() if value is not None})
-    except ValidationError:
-        raise Refusal(400, error) from None
+    except ValidationError as exc:
+        # The contract's text is fixed (1.2); what to mend stands beside it, without values, which may be secrets.
+        problems = [
+            f"{'.'.join(str(part) for part in problem['loc']) or 'the body'}: {problem['msg']}"
+            for problem in exc.errors(include_url=False, include_input=False, include_context=False)[:_SHOWN_PROBLEMS]
+        ]
+        raise Refusal(400, error, hint="; ".join(problems)) from None
 
 
 def workspace_id_of(request: Request) -> str:

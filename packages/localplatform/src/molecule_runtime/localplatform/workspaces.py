@@ -10,6 +10,7 @@ from molecule_runtime.core.platform import wire
 from molecule_runtime.localplatform import timestamps, web
 from molecule_runtime.localplatform.auth import credentials_of
 from molecule_runtime.localplatform.registry import removed_refusal
+from molecule_runtime.localplatform.routing import Parameter, Route
 from molecule_runtime.localplatform.store import tokens, workspaces
 from molecule_runtime.localplatform.web import Refusal
 
@@ -32,12 +33,6 @@ _MAX_TIER = 4
 _MAX_CHARS = {"name": 255, "role": 1000, "runtime": 100}
 _COSMETIC = frozenset({"name", "role"})
 _CHANGEABLE = frozenset({"name", "role", "tier", "parent_id", "runtime"})
-
-
-async def health(platform: Platform, request: Request) -> Response:
-    """`GET /health`."""
-    del platform, request
-    return web.answer({"status": "ok"})
 
 
 async def create(platform: Platform, request: Request) -> Response:
@@ -336,3 +331,51 @@ def _full_body(row: WorkspaceRow) -> dict[str, Any]:
         "budget_limit": row.budget_limit,
         "monthly_spend": row.monthly_spend,
     }
+
+
+ROUTES = (
+    Route(
+        method="POST", path="/workspaces", handler=create, section="14.2, 14.5, 24.11", access="admin",
+        summary="Create a workspace; an external one without URL gets its token, once.", body=wire.CreateWorkspaceRequest,
+        answers={201: wire.CreateWorkspaceResponse},
+        test="test_workspaces.py::test_an_external_workspace_is_created_with_a_token_shown_once",
+    ),
+    Route(
+        method="GET", path="/workspaces", handler=list_all, section="14.1", access="admin", summary="Every workspace.",
+        answers={200: list[wire.Workspace]}, test="test_workspaces.py::test_the_admin_lists_workspaces",
+    ),
+    Route(
+        method="GET", path="/workspaces/{id}", handler=get_one, section="14.1, 24.11", access="anyone",
+        summary="One workspace; 410 when it was removed.", answers={200: wire.Workspace},
+        parameters=(Parameter(name="include_removed", meaning="`true`: a removed one too"),),
+        test="test_workspaces.py::test_one_workspace_is_read_without_credentials_and_without_private_figures",
+    ),
+    Route(
+        method="PATCH", path="/workspaces/{id}", handler=patch, section="14.3", access="workspace",
+        summary="Change it: name, role and place with its own token, the rest with the admin token.", body=wire.PatchWorkspaceRequest,
+        answers={200: wire.StatusResponse}, test="test_workspaces.py::test_a_workspace_changes_its_own_name_and_role",
+    ),
+    Route(
+        method="DELETE", path="/workspaces/{id}", handler=delete, section="14.3", access="admin",
+        summary="Remove it, with everything below it when confirmed.", answers={200: wire.StatusResponse, 409: wire.StatusResponse},
+        parameters=(
+            Parameter(name="confirm", meaning="`true`: children too"),
+            Parameter(name="purge", meaning="`true`: delete the history too"),
+        ),
+        test="test_workspaces.py::test_a_parent_is_removed_only_when_confirmed",
+    ),
+    Route(
+        method="GET", path="/workspaces/{id}/tokens", handler=list_tokens, section="14.4", access="workspace",
+        summary="Its live tokens, never their values.", test="test_workspaces.py::test_tokens_are_minted_listed_and_revoked",
+    ),
+    Route(
+        method="POST", path="/workspaces/{id}/tokens", handler=create_token, section="14.4", access="workspace",
+        summary="Mint a token, shown once.", answers={201: wire.TokenResponse},
+        test="test_workspaces.py::test_tokens_are_minted_listed_and_revoked",
+    ),
+    Route(
+        method="DELETE", path="/workspaces/{id}/tokens/{token_id}", handler=revoke_token, section="14.4", access="workspace",
+        summary="Revoke a token.", answers={200: wire.StatusResponse},
+        test="test_workspaces.py::test_tokens_are_minted_listed_and_revoked",
+    ),
+)  # fmt: skip

@@ -2,6 +2,9 @@
 
 Requests carry only keys of the workspace-comms schemas, which forbid others (contract `platform-api.md` 24.12); answers keep keys
 that we do not know, since a newer platform may add some. Section numbers are those of `platform-api.md`.
+
+Here are the shapes that every client needs; those of one subject each stand in a module beside this one (`memory`, `requests`, …), so
+that a process pays at its start only for what it speaks.
 """
 
 from __future__ import annotations
@@ -118,6 +121,19 @@ class UpdateCardRequest(Request):
     agent_card: JsonObject
 
 
+class CheckAccessRequest(Request):
+    """4.6: `POST /registry/check-access`."""
+
+    caller_id: NonEmpty
+    target_id: NonEmpty
+
+
+class CheckAccessResponse(Response):
+    """4.6: whether rule 2.1 lets them talk; unknown ids may not."""
+
+    allowed: bool
+
+
 class StatusResponse(Response):
     """An answer that says only what happened, in the verb's own word (23.1)."""
 
@@ -186,6 +202,12 @@ class ActivityRow(Response):
     attachments: Attachments = None
 
 
+class AckRequest(Request):
+    """24.4: `POST /workspaces/:id/activity/ack`."""
+
+    acked_seq: Annotated[int, Field(ge=0, strict=True)]
+
+
 class ActivityRequest(Request):
     """7.2: `POST /workspaces/:id/activity`."""
 
@@ -239,6 +261,22 @@ class DelegateRequest(Request):
     idempotency_key: str | None = None
 
 
+class RecordDelegationRequest(Request):
+    """6.3: `POST /workspaces/:id/delegations/record`."""
+
+    target_id: NonEmpty
+    task: NonEmpty
+    delegation_id: Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
+
+class UpdateDelegationRequest(Request):
+    """6.3: `POST /workspaces/:id/delegations/:delegation_id/update`."""
+
+    status: Literal["completed", "failed"]
+    error: str | None = None
+    response_preview: str | None = None
+
+
 class DelegateResponse(Response):
     """6.1: 202 for a new delegation, 200 with `idempotent_hit` for one that exists."""
 
@@ -261,6 +299,25 @@ class Delegation(Response):
     updated_at: str | None = None
     response_preview: str | None = None
     error: str | None = None
+
+
+class JsonRpcRequest(Request):
+    """5.1: what the A2A proxy takes; without `jsonrpc` it is wrapped."""
+
+    model_config = ConfigDict(extra="allow")
+
+    method: str
+    params: JsonObject = Field(default_factory=dict)
+
+
+class PatchWorkspaceRequest(Request):
+    """14.3: `PATCH /workspaces/:id`; absent keys stay as they are, and a null parent makes it a root."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None
+    role: Annotated[str, StringConstraints(max_length=1000)] | None = None
+    tier: int | None = Field(default=None, ge=0, le=4)
+    parent_id: str | None = None
+    runtime: Annotated[str, StringConstraints(min_length=1, max_length=100)] | None = None
 
 
 class CreateWorkspaceRequest(Request):

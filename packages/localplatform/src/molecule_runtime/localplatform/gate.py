@@ -1,0 +1,139 @@
+"""The gate that every request passes first (contract 1.1): security headers, browsers kept out, rate limit, tenant guard."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+
+from molecule_runtime.core.identity import origin_of
+from molecule_runtime.localplatform import urls, web
+from molecule_runtime.localplatform.limits import RateLimiter
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from molecule_runtime.localplatform.limits import Verdict
+    from molecule_runtime.localplatform.settings import LocalSettings
+
+DEFAULT_RATE = 600
+"""Requests a minute of a client on another machine (contract 1.3)."""
+
+SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
+    (b"content-security-policy", b"default-src 'self'"),
+    (b"cache-control", b"no-store"),
+)
+"""Set on every answer (contract 1.1). No HSTS: on a loopback name it would break every other server of this machine."""
+
+ORG_EXEMPT = frozenset({"/health", "/healthz", "/metrics", "/registry/register", "/registry/heartbeat"})
+"""Paths that need no organisation (contract 1.4)."""
+
+
+class Gate:
+    """Refuses what a browser on a foreign page could send, counts requests, and puts the common headers on every answer.
+
+    The `Host` check stops DNS rebinding (a foreign name that resolves to this machine), the `Origin` check a plain cross-site request.
+    """
+
+    def __init__(self, app: ASGIApp, settings: LocalSettings) -> None:
+        self._app = app
+        self._allowed = {name.lower() for name in (settings.host, *settings.allowed_hosts)}
+        self._any_address = settings.host in {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
+        self._org_id = settings.org_id
+        self._limit_loopback = settings.rate_limit is not None
+        self._limiter = RateLimiter(settings.rate_limit or DEFAULT_RATE, time.monotonic)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request, or pass the lifespan on."""
+        if scope["type"] not in {"http", "websocket"}:
+            await self._app(scope, receive, send)
+            return
+        connection = HTTPConnection(scope)
+        if self._org_id and not self._of_this_org(connection):
+            # As if there were no such route, and without the common headers (contract 28.3).
+            await _deny(Response(b"", 404), scope, receive, send)
+            return
+        verdict = self._count(connection)
+
+        async def send_secured(message: Message) -> None:
+            if message["type"] in {"http.response.start", "websocket.http.response.start"}:
+                present = {name.lower() for name, _ in message["headers"]}
+                missing = [header for header in SECURITY_HEADERS if header[0] not in present]
+                message = {**message, "headers": [*message["headers"], *missing]}
+                _add_limit(MutableHeaders(scope=message), verdict)
+            await send(message)
+
+        refusal = self._refuse(connection, verdict)
+        if refusal is None:
+            await self._app(scope, receive, send_secured)
+        else:
+            await _deny(refusal, scope, receive, send_secured)
+
+    def _of_this_org(self, connection: HTTPConnection) -> bool:
+        if connection.url.path in ORG_EXEMPT:
+            return True
+        return connection.headers.get("x-molecule-org-id") == self._org_id
+
+    def _count(self, connection: HTTPConnection) -> Verdict | None:
+        client = connection.client.host if connection.client else ""
+        # All agents of this machine share one address, so for them the limit counts only when it was asked for.
+        if not self._limit_loopback and urls.is_loopback_name(client):
+            return None
+        return self._limiter.take(client)
+
+    def _refuse(self, connection: HTTPConnection, verdict: Verdict | None) -> Response | None:
+        hosts = connection.headers.getlist("host")
+        if len(hosts) != 1 or not self._is_ours(hosts[0]):
+            hint = "reach it under the name it listens on, or start it with --allow-host NAME"
+            return web.answer({"error": "host not allowed", "hint": hint}, 403)
+        origins = connection.headers.getlist("origin")
+        own = f"{_HTTP_OF.get(connection.scope['scheme'], 'http')}://{hosts[0]}"
+        if any(not _same_origin(origin, own) for origin in origins):
+            return Response(b"", 403)
+        if verdict is not None and not verdict.allowed:
+            body = {"error": "rate limit exceeded", "retry_after": verdict.retry_after}
+            return web.answer(body, 429, {"Retry-After": str(verdict.retry_after)})
+        return None
+
+    def _is_ours(self, host_header: str) -> bool:
+        try:
+            host = web.host_of(host_header)
+        except ValueError:
+            return False
+        # A literal address cannot be rebound; on all interfaces the machine is reached by any of its own.
+        return urls.is_loopback_name(host) or host in self._allowed or (self._any_address and urls.is_address(host))
+
+
+_HTTP_OF = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
+
+
+def _same_origin(origin: str, own: str) -> bool:
+    try:
+        return origin_of(origin) == origin_of(own)
+    except ValueError:
+        return False
+
+
+def _add_limit(headers: MutableHeaders, verdict: Verdict | None) -> None:
+    if verdict is None:
+        headers["X-RateLimit-Limit"] = "unlimited"
+        return
+    headers["X-RateLimit-Limit"] = str(verdict.limit)
+    headers["X-RateLimit-Remaining"] = str(verdict.remaining)
+    headers["X-RateLimit-Reset"] = str(verdict.reset_after)
+
+
+async def _deny(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "http":
+        await response(scope, receive, send)
+        return
+    # Starlette's own `Response` writes the denial of a WebSocket handshake when it is given this scope (ASGI extension).
+    await receive()
+    await response(scope, receive, send)

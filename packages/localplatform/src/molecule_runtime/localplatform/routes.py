@@ -1,0 +1,19 @@
+"""Every route that the platform answers, in the order in which the README lists them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from molecule_runtime.localplatform import activity, delegation, openapi, proxy, registry, workspaces
+
+if TYPE_CHECKING:
+    from molecule_runtime.localplatform.routing import Route
+
+ROUTES: tuple[Route, ...] = (
+    *openapi.ROUTES,
+    *registry.ROUTES,
+    *workspaces.ROUTES,
+    *proxy.ROUTES,
+    *delegation.ROUTES,
+    *activity.ROUTES,
+)
