@@ -19,6 +19,7 @@ from molecule_runtime.localplatform.background import Background
 from molecule_runtime.localplatform.delegation import Delegations
 from molecule_runtime.localplatform.errors import DataFolderError
 from molecule_runtime.localplatform.events import EventBus
+from molecule_runtime.localplatform.provisioning import Hosting
 from molecule_runtime.localplatform.proxy import Proxy, agent_client, read_envelope
 from molecule_runtime.localplatform.store import Store, queue
 from molecule_runtime.localplatform.web import loads
@@ -57,6 +58,7 @@ class Platform:
     background: Background
     proxy: Proxy
     delegations: Delegations
+    hosting: Hosting
     admin_token: str = field(repr=False)
     metadata: dict[str, wire.RuntimeMetadata]
 
@@ -118,6 +120,7 @@ async def open_platform(settings: LocalSettings) -> AsyncGenerator[Platform]:
             background=background,
             proxy=proxy,
             delegations=delegations,
+            hosting=Hosting(),
             admin_token=admin_token,
             metadata=metadata,
         )

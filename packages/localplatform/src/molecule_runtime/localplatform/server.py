@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
 
     from molecule_runtime.localplatform.events import EventBus
+    from molecule_runtime.localplatform.provisioning import Hosting
     from molecule_runtime.localplatform.settings import LocalSettings
     from molecule_runtime.localplatform.store import Store
 
@@ -54,6 +55,11 @@ class RunningPlatform:
     store: Store
     settings: LocalSettings
     _platform: Platform = field(repr=False)
+
+    @property
+    def hosting(self) -> Hosting:
+        """Where whoever runs the workspaces' processes is attached."""
+        return self._platform.hosting
 
     async def sweep(self) -> list[str]:
         """Look for silent workspaces now instead of at the next interval; returns who went offline."""
