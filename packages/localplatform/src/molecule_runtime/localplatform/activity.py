@@ -8,7 +8,7 @@ from urllib.parse import quote
 from molecule_runtime.core import envelope as a2a
 from molecule_runtime.core.platform import wire
 from molecule_runtime.localplatform import timestamps, web
-from molecule_runtime.localplatform.access import require_own, require_row
+from molecule_runtime.localplatform.access import require_admin, require_own, require_row
 from molecule_runtime.localplatform.auth import credentials_of
 from molecule_runtime.localplatform.proxy import logged_payload
 from molecule_runtime.localplatform.routing import Parameter, Route
@@ -67,6 +67,25 @@ async def list_rows(platform: Platform, request: Request) -> Response:
         return bodies
 
     return web.answer(await platform.store.read(read))
+
+
+async def list_everywhere(platform: Platform, request: Request) -> Response:
+    """`GET /admin/activity`: the rows of all workspaces or of one, ascending, for whoever watches the team."""
+    require_admin(platform, request)
+    values = request.query_params
+    workspace_id = values.get("workspace_id") or None
+    if workspace_id is not None:
+        workspace_id = web.require_workspace_id(workspace_id, error="workspace_id must be a workspace id")
+    after = values.get("since_seq") or None
+    if after is not None and (not after.isascii() or not after.isdigit()):
+        raise Refusal(400, "since_seq must be a whole number of 0 or more")
+    rows = await platform.store.read(
+        activity.select_everywhere,
+        workspace_id=workspace_id,
+        after_seq=None if after is None else web.clamp(int(after[:17])),
+        limit=web.limit_of(request, default=DEFAULT_LIMIT, ceiling=MAX_LIMIT),
+    )
+    return web.answer([_body(row) for row in rows])
 
 
 async def report(platform: Platform, request: Request) -> Response:
@@ -150,7 +169,7 @@ def _read_query(request: Request, now: int) -> tuple[activity.Query, str | None]
     if peer_id is not None:
         peer_id = web.require_workspace_id(peer_id, error="peer_id must be a workspace id")
     query = activity.Query(
-        limit=_limit(values.get("limit")),
+        limit=web.limit_of(request, default=DEFAULT_LIMIT, ceiling=MAX_LIMIT),
         activity_type=values.get("type") or None,
         from_human=None if source is None else source == "canvas",
         not_before=not_before,
@@ -158,13 +177,6 @@ def _read_query(request: Request, now: int) -> tuple[activity.Query, str | None]
         peer_id=peer_id,
     )
     return query, values.get("since_id") or None
-
-
-def _limit(text: str | None) -> int:
-    # Junk gives the default (contract 7.1).
-    if not text or not text.isascii() or not text.isdigit() or int(text[:6]) == 0:
-        return DEFAULT_LIMIT
-    return min(int(text[:6]), MAX_LIMIT)
 
 
 def _body(row: ActivityRow) -> dict[str, Any]:
@@ -240,6 +252,16 @@ ROUTES = (
             Parameter(name="include", meaning="`peer_info`: name and role of the peer, attachments"),
         ),
         test="test_activity.py::test_rows_after_a_cursor_come_in_ascending_order",
+    ),
+    Route(
+        method="GET", path="/admin/activity", handler=list_everywhere, section="ours", access="admin",
+        summary="The rows of every workspace, ascending.", answers={200: list[wire.ActivityRow]},
+        parameters=(
+            Parameter(name="workspace_id", meaning="of this workspace only"),
+            Parameter(name="since_seq", meaning="rows after this sequence number; without it the latest"),
+            Parameter(name="limit", meaning="1 to 500; 100"),
+        ),
+        test="test_events.py::test_the_admin_reads_the_activity_of_everybody_in_order",
     ),
     Route(
         method="POST", path="/workspaces/{id}/activity", handler=report, section="7.2", access="workspace",

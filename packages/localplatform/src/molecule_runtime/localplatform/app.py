@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, cast
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 
-from molecule_runtime.localplatform import web
+from molecule_runtime.localplatform import streams, web
 from molecule_runtime.localplatform.gate import Gate
 from molecule_runtime.localplatform.platform import Platform, open_platform
 from molecule_runtime.localplatform.routes import ROUTES
@@ -55,13 +55,16 @@ def _build(settings: LocalSettings, app: Starlette) -> ASGIApp:
     return Gate(app, settings)
 
 
-def _routes() -> list[Route]:
+def _routes() -> list[BaseRoute]:
     by_path: dict[str, dict[str, Handler]] = {}
     for route in ROUTES:
         by_path.setdefault(route.path, {})[route.method] = route.handler
     # A path without braces first: else `latest` would be read as the name of a workflow.
     paths = sorted(by_path, key=lambda path: "{" in path.rpartition("/")[2])
-    return [Route(path, _endpoint(by_path[path]), methods=list(by_path[path])) for path in paths]
+    return [
+        *(Route(path, _endpoint(by_path[path]), methods=list(by_path[path])) for path in paths),
+        *(WebSocketRoute(path, handler) for path, handler in streams.SOCKETS),
+    ]
 
 
 def _endpoint(handlers: dict[str, Handler]) -> Callable[[Request], Awaitable[Response]]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
 
-    from starlette.requests import Request
+    from starlette.requests import HTTPConnection
 
 MISSING = "missing workspace auth token"
 INVALID = "invalid workspace auth token"
@@ -43,7 +43,7 @@ class Caller:
     workspace_id: str | None
 
 
-def credentials_of(request: Request) -> Credentials:
+def credentials_of(request: HTTPConnection) -> Credentials:
     """Read the `Authorization` header; whatever bytes it holds, this does not fail."""
     token = bearer_of(request.scope["headers"])
     return Credentials(None if token is None else tokens.digest(token))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from molecule_runtime.localplatform import timestamps
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Container, Generator, Mapping
 
 DEFAULT_CAPACITY = 1024
 """Frames that a subscription holds for its reader."""
@@ -48,15 +48,18 @@ class Subscription:
         dropped: how many frames were lost because the reader was slow.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, only: Container[str] | None = None) -> None:
         self.dropped = 0
         self._capacity = capacity
+        self._only = only
         self._frames: deque[Frame] = deque()
         self._changed = asyncio.Event()
         self._closed = False
 
     def offer(self, frame: Frame) -> None:
         """Take a frame, at the cost of the oldest one when full."""
+        if self._only is not None and frame.event not in self._only:
+            return
         if len(self._frames) >= self._capacity:
             self._frames.popleft()
             self.dropped += 1
@@ -68,15 +71,23 @@ class Subscription:
         self._closed = True
         self._changed.set()
 
+    async def wait(self) -> bool:
+        """Wait for frames; False when the bus has closed and none are left."""
+        while not self._frames and not self._closed:
+            self._changed.clear()
+            await self._changed.wait()
+        return bool(self._frames)
+
+    def take(self, most: int) -> list[Frame]:
+        """Return the frames that are there, the oldest first, without waiting."""
+        return [self._frames.popleft() for _ in range(min(most, len(self._frames)))]
+
     def __aiter__(self) -> Subscription:
         return self
 
     async def __anext__(self) -> Frame:
-        while not self._frames:
-            if self._closed:
-                raise StopAsyncIteration
-            self._changed.clear()
-            await self._changed.wait()
+        if not await self.wait():
+            raise StopAsyncIteration
         return self._frames.popleft()
 
 
@@ -105,14 +116,19 @@ class EventBus:
     @asynccontextmanager
     async def subscribe(self, *, capacity: int = DEFAULT_CAPACITY) -> AsyncGenerator[Subscription]:
         """Read the frames published from now on."""
-        subscription = Subscription(capacity)
-        if self._closed:
-            subscription.close()
-        self._subscriptions.add(subscription)
+        subscription = self.listen(capacity)
         try:
             yield subscription
         finally:
             self._subscriptions.discard(subscription)
+
+    def listen(self, capacity: int, only: Container[str] | None = None) -> Subscription:
+        """Read the frames published from now on, of these events or of all, for as long as the bus lives."""
+        subscription = Subscription(capacity, only)
+        if self._closed:
+            subscription.close()
+        self._subscriptions.add(subscription)
+        return subscription
 
     @contextmanager
     def watch(self, workspace_id: str, callback: Callable[[], None]) -> Generator[None]:

@@ -22,6 +22,7 @@ from molecule_runtime.localplatform.events import EventBus
 from molecule_runtime.localplatform.provisioning import Hosting
 from molecule_runtime.localplatform.proxy import Proxy, agent_client, read_envelope
 from molecule_runtime.localplatform.store import Store, queue
+from molecule_runtime.localplatform.streams import EventLog
 from molecule_runtime.localplatform.web import loads
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ async def open_platform(settings: LocalSettings) -> AsyncGenerator[Platform]:
         background = await stack.enter_async_context(Background.open())
         bus = EventBus(settings.clock)
         stack.callback(bus.close)
+        event_log = EventLog(store, bus)
         auth = Auth(admin_token, settings.clock)
         metadata: dict[str, wire.RuntimeMetadata] = {}
         proxy = Proxy(
@@ -129,10 +131,12 @@ async def open_platform(settings: LocalSettings) -> AsyncGenerator[Platform]:
         # On its own: waiting until no turn is under way must not wait for what never ends.
         housekeeping = await stack.enter_async_context(Background.open())
         housekeeping.start(_sweep_for_ever(platform), name="sweep")
+        housekeeping.start(event_log.run(), name="event log")
         try:
             yield platform
         finally:
             with anyio.CancelScope(shield=True):
+                await event_log.flush()
                 await store.write(auth.store_used)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from molecule_runtime.localplatform import activity, delegation, openapi, proxy, registry, workspaces
+from molecule_runtime.localplatform import activity, delegation, openapi, proxy, registry, streams, workspaces
 
 if TYPE_CHECKING:
     from molecule_runtime.localplatform.routing import Route
@@ -16,4 +16,5 @@ ROUTES: tuple[Route, ...] = (
     *proxy.ROUTES,
     *delegation.ROUTES,
     *activity.ROUTES,
+    *streams.ROUTES,
 )

@@ -118,6 +118,7 @@ async def serve(settings: LocalSettings) -> AsyncGenerator[RunningPlatform]:
                     with anyio.move_on_after(settings.stop_grace):
                         await platform.background.idle()
                     platform.proxy.release_waiting()
+                    platform.bus.close()
                     await serving
 
 

@@ -194,6 +194,14 @@ def require_workspace_id(value: str, *, error: str = "invalid workspace ID") -> 
     return checked
 
 
+def limit_of(request: Request, *, default: int, ceiling: int) -> int:
+    """Return `?limit=`: junk gives the default (contract 7.1), more than the ceiling the ceiling."""
+    text = request.query_params.get("limit", "")
+    if not text.isascii() or not text.isdigit() or int(text[:9]) == 0:
+        return default
+    return min(int(text[:9]), ceiling)
+
+
 def host_of(host_header: str) -> str:
     """Return the host of a `Host` header: lowercase, without port and brackets.
 

@@ -131,12 +131,30 @@ def select(connection: sqlite3.Connection, workspace_id: str, query: Query) -> l
         clauses.append("(source_id = ? OR target_id = ?)")
         values += [query.peer_id, query.peer_id]
     order = "ASC" if query.after_seq is not None else "DESC"
+    return _page(
+        connection.execute(
+            f"SELECT {_COLUMNS} FROM activity WHERE {' AND '.join(clauses)} ORDER BY seq {order} LIMIT ?",  # noqa: S608
+            (*values, query.limit),
+        )
+    )
+
+
+def select_everywhere(
+    connection: sqlite3.Connection, *, workspace_id: str | None, after_seq: int | None, limit: int
+) -> list[ActivityRow]:
+    """Return rows of every workspace, or of one, ascending: those behind `after_seq`, or the latest."""
+    found = connection.execute(
+        f"SELECT {_COLUMNS} FROM activity WHERE (? IS NULL OR workspace_id = ?) AND seq > ?"  # noqa: S608
+        f" ORDER BY seq {'DESC' if after_seq is None else 'ASC'} LIMIT ?",
+        (workspace_id, workspace_id, after_seq or 0, limit),
+    )
+    rows = _page(found)
+    return rows[::-1] if after_seq is None else rows
+
+
+def _page(found: sqlite3.Cursor) -> list[ActivityRow]:
     rows: list[ActivityRow] = []
     size = 0
-    found = connection.execute(
-        f"SELECT {_COLUMNS} FROM activity WHERE {' AND '.join(clauses)} ORDER BY seq {order} LIMIT ?",  # noqa: S608
-        (*values, query.limit),
-    )
     for record in found:
         row = ActivityRow(**dict(record))
         size += sum(len(text) for text in (row.request_json, row.response_json, row.tool_trace_json) if text)
