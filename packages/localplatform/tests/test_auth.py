@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,8 +25,7 @@ GUARDED = [
 
 
 def fill(path: str, workspace_id: str) -> str:
-    values = {"token_id": "t", "queue_id": "q", "delegation_id": "d"}
-    return path.format(id=workspace_id, **values)
+    return re.sub(r"{\w+}", "x", path.replace("{id}", workspace_id))
 
 
 @pytest.mark.parametrize(("method", "path"), GUARDED)

@@ -9,11 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from molecule_runtime.localplatform import web
 
 if TYPE_CHECKING:
     import asyncio
+
+    from uvicorn._types import ASGISendEvent
 
 HEAD_SECONDS = 15.0
 """How long the head of a request may take to arrive, from its first byte or from the beginning of the connection."""
@@ -78,3 +81,13 @@ class GuardedConnection(H11Protocol):
         head = b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
         self.transport.write(head % (status, len(content)) + content)
         self.transport.close()
+
+
+class GuardedSocket(WebSocketsSansIOProtocol):
+    """One WebSocket, from its handshake on."""
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send; a refused handshake is complete too, which uvicorn would report as an error of ours."""
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = True

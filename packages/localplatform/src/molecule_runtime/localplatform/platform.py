@@ -20,12 +20,13 @@ from molecule_runtime.localplatform.delegation import Delegations
 from molecule_runtime.localplatform.errors import DataFolderError
 from molecule_runtime.localplatform.events import EventBus
 from molecule_runtime.localplatform.provisioning import Hosting
-from molecule_runtime.localplatform.proxy import Proxy, agent_client, read_envelope
-from molecule_runtime.localplatform.store import Store, queue
+from molecule_runtime.localplatform.proxy import Proxy, agent_client, claim_waiting, read_envelope
+from molecule_runtime.localplatform.store import Store, queue, workspaces
 from molecule_runtime.localplatform.streams import EventLog
 from molecule_runtime.localplatform.web import loads
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import AsyncGenerator, Generator
     from pathlib import Path
 
@@ -70,6 +71,20 @@ class Platform:
     def start_drain(self, target: WorkspaceRow, queued: QueueRow) -> None:
         """Begin to deliver a message that was claimed from the queue."""
         self.background.start(self._drain(target, queued), name=f"queue item {queued.id}")
+
+    def deliver_waiting(self, workspace_id: str) -> None:
+        """Deliver what waits for a workspace now, if it has room, instead of with its next heartbeat."""
+        self.background.start(self._deliver_waiting(workspace_id), name=f"queue of {workspace_id}")
+
+    async def _deliver_waiting(self, workspace_id: str) -> None:
+        def claim(connection: sqlite3.Connection) -> tuple[WorkspaceRow | None, list[QueueRow]]:
+            row = workspaces.get(connection, workspace_id)
+            return row, [] if row is None else claim_waiting(connection, row, self.now())
+
+        row, claimed = await self.store.write(claim)
+        for queued in claimed:
+            if row is not None:
+                self.start_drain(row, queued)
 
     async def _drain(self, target: WorkspaceRow, queued: QueueRow) -> None:
         try:

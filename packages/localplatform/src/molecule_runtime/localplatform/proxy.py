@@ -10,21 +10,23 @@ import asyncio
 import logging
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
 import anyio
 import httpx
 
 from molecule_runtime.core import envelope as a2a
+from molecule_runtime.core.bearer import bearer_matches, bearer_of
 from molecule_runtime.core.platform import wire
 from molecule_runtime.core.platform.client import MAX_A2A_REQUEST_BYTES, MAX_RESPONSE_BYTES
 from molecule_runtime.core.redaction import redact_text
 from molecule_runtime.localplatform import timestamps, urls, web
+from molecule_runtime.localplatform.access import require_own
 from molecule_runtime.localplatform.auth import Caller, credentials_of
 from molecule_runtime.localplatform.routing import Parameter, Route
-from molecule_runtime.localplatform.store import activity, queue, workspaces
+from molecule_runtime.localplatform.store import activity, queue, token_usage, workspaces
 from molecule_runtime.localplatform.web import Refusal
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ _CONNECT_SECONDS = 10.0
 _KEEPALIVE_SECONDS = 4.0
 _SETTLING = frozenset({"provisioning", "awaiting_agent"})
 _STOPPING_RETRY_SECONDS = 5
+_WAKING_RETRY_SECONDS = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,15 +138,20 @@ def admit(connection: sqlite3.Connection, caller: Caller, target_id: str) -> Wor
     """Check hierarchy, budget and target in the order of contract 5.2; the human may write to every workspace.
 
     Raises:
-        Refusal: 403, 402 or 404.
+        Refusal: 403, 402, 404, or 503 when it was paused.
     """
     if caller.workspace_id is not None and not workspaces.may_communicate(connection, caller.workspace_id, target_id):
         raise Refusal(403, DENIED)
+    if caller.workspace_id not in {None, target_id} and not workspaces.can_delegate(connection, caller.workspace_id):
+        # Opaque on purpose (24.5): what an agent may not do is not for its model to argue about.
+        raise Refusal(403, "tool call failed")
     row = workspaces.get(connection, target_id)
     if row is not None and row.budget_limit is not None and row.monthly_spend >= row.budget_limit:
-        raise Refusal(402, "workspace budget limit exceeded")
+        raise Refusal(402, "workspace budget limit exceeded", exceeded_periods=["monthly"])
     if row is None or row.removed:
         raise Refusal(404, "workspace not found")
+    if row.status == "paused":
+        raise Refusal(503, "workspace is paused", status=row.status, hint="resume it: POST /workspaces/:id/resume")
     return row
 
 
@@ -251,18 +259,10 @@ class Proxy:
         return outcome
 
     async def _leave_in_inbox(self, caller: Caller, target: WorkspaceRow, message: Envelope) -> Outcome:
-        row = activity.NewActivity(
-            workspace_id=target.id,
-            activity_type="a2a_receive",
-            source_id=caller.workspace_id,
-            target_id=target.id,
-            method=message.method,
-            summary=message.text[:SUMMARY_CHARS],
-            request_body=message.body,
-        )
-        await self._record(caller, row)
-        self._publish_sent(caller, target, message)
-        self._publish_logged(row)
+        row = _inbox_row(caller.workspace_id, target, message)
+        if await self._record(caller, row):
+            self._publish_sent(caller, target, message)
+            self._publish_logged(row)
         body = {"status": "queued", "delivery_mode": "poll", "method": message.method}
         return Outcome(kind="polled", status=200, body=web.dump(body))
 
@@ -360,7 +360,7 @@ class Proxy:
             status="ok" if problem is None else "error",
             error_detail=None if problem is None else redact_text(problem[:4096]),
         )
-        await self._record(caller, row)
+        await self._record(caller, row, token_usage.of_answer(parsed))
         text = said.text if isinstance(said, a2a.Reply) else (problem or "")
         self._publish_answer(caller, target, text, duration, row.status)
         self._publish_logged(row)
@@ -369,16 +369,20 @@ class Proxy:
             self._bus.publish("A2A_RESPONSE", target.id, payload)
         return outcome
 
-    async def _record(self, caller: Caller, row: activity.NewActivity) -> None:
-        def record(connection: sqlite3.Connection) -> None:
+    async def _record(self, caller: Caller, row: activity.NewActivity, usage: tuple[int, int] | None = None) -> bool:
+        """Store what came of a message; False when it was there already, or the target was purged during the turn."""
+
+        def record(connection: sqlite3.Connection) -> bool:
             now = self._now()
-            if workspaces.get(connection, row.workspace_id) is None:
-                return  # purged during the turn
-            activity.insert(connection, row, now)
+            if not workspaces.exists(connection, row.workspace_id):
+                return False
             if caller.workspace_id is not None:
                 workspaces.touch_outbound(connection, caller.workspace_id, now)
+            if usage is not None:
+                token_usage.add(connection, row.workspace_id, *usage, now=now)
+            return activity.insert(connection, row, now) is not None
 
-        await self._store.write(record)
+        return await self._store.write(record)
 
     def _publish_sent(self, caller: Caller, target: WorkspaceRow, message: Envelope) -> None:
         payload = {
@@ -404,6 +408,43 @@ class Proxy:
 
     def _now(self) -> int:
         return timestamps.from_seconds(self._settings.clock())
+
+
+def leave_message(connection: sqlite3.Connection, target: WorkspaceRow, message: Envelope, *, now: int) -> None:
+    """Leave a message of the platform itself for a workspace: in its inbox, or in the queue until it has room (24.8)."""
+    if target.delivery_mode == "poll":
+        activity.insert(connection, _inbox_row(None, target, message), now)
+        return
+    queue.enqueue(
+        connection,
+        workspace_id=target.id,
+        caller_id=None,
+        body_json=web.dump(message.body).decode(),
+        method=message.method,
+        idempotency_key=message.message_id,
+        now=now,
+    )
+
+
+def claim_waiting(connection: sqlite3.Connection, target: WorkspaceRow, now: int) -> list[QueueRow]:
+    """Take what waits for a workspace out of the queue, as much as it has room for now (5.6, 24.2)."""
+    if target.status not in {"online", "degraded"} or not (target.url or target.delivery_mode == "poll"):
+        return []
+    room = target.max_concurrent_tasks - target.active_tasks
+    return queue.claim(connection, target.id, capacity=room, now=now)
+
+
+def _inbox_row(source_id: str | None, target: WorkspaceRow, message: Envelope) -> activity.NewActivity:
+    return activity.NewActivity(
+        workspace_id=target.id,
+        activity_type="a2a_receive",
+        source_id=source_id,
+        target_id=target.id,
+        method=message.method,
+        summary=message.text[:SUMMARY_CHARS],
+        request_body=message.body,
+        message_id=message.message_id,
+    )
 
 
 def agent_client() -> httpx.AsyncClient:
@@ -439,13 +480,70 @@ async def post_message(platform: Platform, request: Request) -> Response:
     caller, target = await platform.store.read(
         platform.proxy.admit_request, credentials_of(request), request.headers.get("x-workspace-id"), target_id
     )
+    return await _pass_on(platform, request, caller, target)
+
+
+async def post_inbound(platform: Platform, request: Request) -> Response:
+    """`POST /workspaces/:id/a2a/inbound`: the same for whoever holds the target's inbound secret (24.5)."""
+    target_id = web.workspace_id_of(request)
+    given = bearer_of(request.scope["headers"])
+    if given is None:
+        raise Refusal(401, "missing inbound secret", hint="send `Authorization: Bearer <platform_inbound_secret>`")
+    target = await platform.store.read(workspaces.get, target_id)
+    if target is None or not bearer_matches(target.inbound_secret, request.scope["headers"]):
+        raise Refusal(403, "invalid inbound secret")
+    caller = Caller(None)
+    return await _pass_on(platform, request, caller, await platform.store.read(admit, caller, target_id))
+
+
+async def reset_chat(platform: Platform, request: Request) -> Response:
+    """`POST /workspaces/:id/chat-session/new`: the person's next message begins a new context (24.5)."""
+    own = await require_own(platform, request)
+    context_id = str(uuid.uuid4())
+    await platform.store.write(workspaces.set_chat_context, own.id, context_id)
+    platform.bus.publish("SESSION_RESET", own.id, {"context_id": context_id})
+    return web.answer({"status": "reset", "context_id": context_id})
+
+
+async def _pass_on(platform: Platform, request: Request, caller: Caller, target: WorkspaceRow) -> Response:
     body = await web.read_body(request, MAX_A2A_REQUEST_BYTES)
     try:
         data = web.loads(body)
     except ValueError:
         raise Refusal(400, "invalid JSON") from None
-    outcome = await platform.proxy.send_and_wait(caller, target, read_envelope(data))
+    message = read_envelope(data)
+    if target.status == "hibernated":
+        await _wake(platform, target)
+    if caller.workspace_id is None:
+        message = await _in_chat(platform, target, message)
+    outcome = await platform.proxy.send_and_wait(caller, target, message)
     return web.raw_answer(outcome.body, outcome.status, outcome.headers)
+
+
+async def _wake(platform: Platform, target: WorkspaceRow) -> NoReturn:
+    if (provisioner := platform.hosting.of(target.id)) is not None:
+        await provisioner.start(target.id)
+    raise Refusal(
+        503,
+        "workspace is waking up",
+        waking=True,
+        retry_after=_WAKING_RETRY_SECONDS,
+        hint=None if provisioner is not None else "nothing here can start it; start its host",
+        headers={"Retry-After": str(_WAKING_RETRY_SECONDS)},
+    )
+
+
+async def _in_chat(platform: Platform, target: WorkspaceRow, message: Envelope) -> Envelope:
+    """Give a person's message the context of the running chat session, so that it survives restarts (24.5)."""
+    params = message.body.get("params")
+    sent: Any = cast("dict[str, Any]", params).get("message") if isinstance(params, dict) else None
+    if not isinstance(sent, dict) or cast("dict[str, Any]", sent).get("contextId"):
+        return message
+    context_id = target.chat_context_id
+    if context_id is None:
+        context_id = await platform.store.write(workspaces.begin_chat, target.id, str(uuid.uuid4()))
+    body = {**message.body, "params": {**cast("dict[str, Any]", params), "message": {**sent, "contextId": context_id}}}
+    return replace(message, body=body)
 
 
 async def get_queued(platform: Platform, request: Request) -> Response:
@@ -567,6 +665,17 @@ ROUTES = (
         answers={200: dict[str, Any], 202: dict[str, Any]}, refusals=(402, 502), passes_through=True,
         parameters=(Parameter(name="X-Workspace-ID", place="header", meaning="the caller; must agree with the bearer"),),
         test="test_a2a.py::test_a_peer_answers_through_the_proxy",
+    ),
+    Route(
+        method="POST", path="/workspaces/{id}/a2a/inbound", handler=post_inbound, section="24.5", access="inbound",
+        summary="The same, for whoever holds the target's inbound secret.", body=wire.JsonRpcRequest,
+        answers={200: dict[str, Any], 202: dict[str, Any]}, refusals=(402, 502), passes_through=True,
+        test="test_a2a.py::test_the_inbound_route_takes_the_targets_inbound_secret_only",
+    ),
+    Route(
+        method="POST", path="/workspaces/{id}/chat-session/new", handler=reset_chat, section="24.5", access="workspace",
+        summary="Begin a new chat session.", answers={200: wire.StatusResponse},
+        test="test_a2a.py::test_a_persons_messages_share_a_context_until_the_session_is_reset",
     ),
     Route(
         method="GET", path="/workspaces/{id}/a2a/queue/{queue_id}", handler=get_queued, section="24.5", access="member",

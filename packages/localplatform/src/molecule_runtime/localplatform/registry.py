@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from molecule_runtime.core.platform import wire
 from molecule_runtime.localplatform import timestamps, urls, web
 from molecule_runtime.localplatform.auth import credentials_of
+from molecule_runtime.localplatform.proxy import claim_waiting
 from molecule_runtime.localplatform.routing import Parameter, Route
-from molecule_runtime.localplatform.store import delegations, queue, tokens, workspaces
+from molecule_runtime.localplatform.store import delegations, tokens, workspaces
 from molecule_runtime.localplatform.web import Refusal
 
 if TYPE_CHECKING:
@@ -281,11 +282,7 @@ def _store_beat(
         now=now,
     )
     after = _row(connection, workspace_id)
-    claimed: list[QueueRow] = []
-    if after.status in {"online", "degraded"} and (after.url or after.delivery_mode == "poll"):
-        room = after.max_concurrent_tasks - after.active_tasks
-        claimed = queue.claim(connection, workspace_id, capacity=room, now=now)
-    return _Beat(before, after, proven, claimed)
+    return _Beat(before, after, proven, claim_waiting(connection, after, now))
 
 
 def _status_after(status: str, beat: wire.HeartbeatRequest) -> str:

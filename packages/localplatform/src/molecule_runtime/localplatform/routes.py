@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from molecule_runtime.localplatform import activity, delegation, openapi, proxy, registry, streams, workspaces
+from molecule_runtime.localplatform import (
+    activity,
+    approvals,
+    delegation,
+    openapi,
+    proxy,
+    registry,
+    requests,
+    streams,
+    workspaces,
+)
 
 if TYPE_CHECKING:
     from molecule_runtime.localplatform.routing import Route
@@ -16,5 +26,7 @@ ROUTES: tuple[Route, ...] = (
     *proxy.ROUTES,
     *delegation.ROUTES,
     *activity.ROUTES,
+    *requests.ROUTES,
+    *approvals.ROUTES,
     *streams.ROUTES,
 )

@@ -17,7 +17,7 @@ import uvicorn
 
 from molecule_runtime.localplatform import registry
 from molecule_runtime.localplatform.app import app_of
-from molecule_runtime.localplatform.connections import GuardedConnection
+from molecule_runtime.localplatform.connections import GuardedConnection, GuardedSocket
 from molecule_runtime.localplatform.errors import PortTakenError
 from molecule_runtime.localplatform.platform import Platform, open_platform
 
@@ -93,7 +93,7 @@ async def serve(settings: LocalSettings) -> AsyncGenerator[RunningPlatform]:
                     access_log=False,
                     server_header=False,
                     proxy_headers=False,
-                    ws="websockets-sansio",
+                    ws=GuardedSocket,
                     ws_max_size=_MAX_WEBSOCKET_MESSAGE,
                     # Longer than the clients of this repository keep an idle connection, so that they are the ones who close it.
                     timeout_keep_alive=_KEEPALIVE_SECONDS,

@@ -60,6 +60,8 @@ class NewActivity:
     duration_ms: int | None = None
     status: str = "ok"
     error_detail: str | None = None
+    message_id: str | None = None
+    """Of a message that is left in an inbox: there it stands once for each sender, however often it is repeated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,12 +77,13 @@ class Query:
     peer_id: str | None = None
 
 
-def insert(connection: sqlite3.Connection, row: NewActivity, now: int) -> str:
-    """Store a row and return its id."""
+def insert(connection: sqlite3.Connection, row: NewActivity, now: int) -> str | None:
+    """Store a row and return its id, or None when a message of this id is there already."""
     identifier = str(uuid.uuid4())
-    connection.execute(
+    added = connection.execute(
         "INSERT INTO activity (id, workspace_id, activity_type, source_id, target_id, method, summary, request_json, response_json,"
-        " tool_trace_json, duration_ms, status, error_detail, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " tool_trace_json, duration_ms, status, error_detail, message_id, created_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         (
             identifier,
             row.workspace_id,
@@ -95,10 +98,11 @@ def insert(connection: sqlite3.Connection, row: NewActivity, now: int) -> str:
             row.duration_ms,
             row.status,
             row.error_detail,
+            row.message_id,
             now,
         ),
     )
-    return identifier
+    return identifier if added.rowcount else None
 
 
 def seq_of(connection: sqlite3.Connection, workspace_id: str, row_id: str) -> int | None:
@@ -163,6 +167,18 @@ def _page(found: sqlite3.Cursor) -> list[ActivityRow]:
         rows.append(row)
     found.close()
     return rows
+
+
+def prune(connection: sqlite3.Connection, *, before: int, ceiling: int) -> int:
+    """Delete old rows (contract 7.1, 24.4) and return how many.
+
+    Rows before `before` go when their workspace has acknowledged them, or never acknowledged any; rows before `ceiling` go in any case.
+    """
+    return connection.execute(
+        "DELETE FROM activity WHERE created_at < ? AND (created_at < ? OR seq <= (SELECT CASE WHEN last_acked_seq = 0 THEN activity.seq"
+        " ELSE last_acked_seq END FROM workspaces WHERE workspaces.id = activity.workspace_id))",
+        (before, ceiling),
+    ).rowcount
 
 
 def encode(value: Any) -> str | None:

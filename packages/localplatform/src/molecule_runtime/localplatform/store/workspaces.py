@@ -17,7 +17,8 @@ MAX_DEPTH = 32
 _COLUMNS = (
     "id, name, role, tier, kind, runtime, model, status, parent_id, url, delivery_mode, agent_card_json, inbound_secret,"
     " last_heartbeat_at, error_rate, sample_error, active_tasks, max_concurrent_tasks, uptime_seconds, current_task, budget_limit,"
-    " monthly_spend, last_outbound_at, last_acked_seq, created_at, updated_at, removed_at"
+    " monthly_spend, last_outbound_at, last_acked_seq, created_at, updated_at, removed_at, broadcast_enabled, talk_to_user_enabled,"
+    " can_delegate, mcp_server_present, register_failed_at, chat_context_id, workspace_dir, workspace_access, x, y, collapsed"
 )
 
 
@@ -52,6 +53,17 @@ class WorkspaceRow:
     created_at: int
     updated_at: int
     removed_at: int | None
+    broadcast_enabled: int
+    talk_to_user_enabled: int
+    can_delegate: int
+    mcp_server_present: int | None
+    register_failed_at: int | None
+    chat_context_id: str | None
+    workspace_dir: str | None
+    workspace_access: str
+    x: float
+    y: float
+    collapsed: int
 
     @property
     def removed(self) -> bool:
@@ -68,6 +80,31 @@ def get(connection: sqlite3.Connection, workspace_id: str) -> WorkspaceRow | Non
     """Return a row, removed ones too."""
     found = connection.execute(f"SELECT {_COLUMNS} FROM workspaces WHERE id = ?", (workspace_id,)).fetchone()  # noqa: S608
     return None if found is None else _row(found)
+
+
+def exists(connection: sqlite3.Connection, workspace_id: str) -> bool:
+    """Tell whether there is a row, removed or not."""
+    return connection.execute("SELECT 1 FROM workspaces WHERE id = ?", (workspace_id,)).fetchone() is not None
+
+
+def can_delegate(connection: sqlite3.Connection, workspace_id: str | None) -> bool:
+    """Tell whether a workspace may send to others (24.7)."""
+    found = connection.execute("SELECT can_delegate FROM workspaces WHERE id = ?", (workspace_id,)).fetchone()
+    return found is not None and bool(found["can_delegate"])
+
+
+def begin_chat(connection: sqlite3.Connection, workspace_id: str, context_id: str) -> str:
+    """Return the context of the person's chat session, which begins with this one when there is none."""
+    connection.execute(
+        "UPDATE workspaces SET chat_context_id = coalesce(chat_context_id, ?) WHERE id = ?", (context_id, workspace_id)
+    )
+    found = connection.execute("SELECT chat_context_id FROM workspaces WHERE id = ?", (workspace_id,)).fetchone()
+    return context_id if found is None else str(found["chat_context_id"])
+
+
+def set_chat_context(connection: sqlite3.Connection, workspace_id: str, context_id: str) -> None:
+    """Begin a new chat session."""
+    connection.execute("UPDATE workspaces SET chat_context_id = ? WHERE id = ?", (context_id, workspace_id))
 
 
 def alive(connection: sqlite3.Connection) -> list[WorkspaceRow]:
