@@ -187,7 +187,13 @@ def test_a_platform_that_does_not_run_is_exit_code_1(data: Path) -> None:
         (["up", "--port", "70000"], "70000"),
         (["workspace", "list"], "admin token file"),
         (["workspace", "list", "--url", "ftp://x"], "platform_url"),
-        (["token", "create", "NOT OK"], "NOT OK"),
+        (["token", "create"], "WORKSPACE"),
+        (["token", "create", "alice"], "admin token file"),
+        (["workspace", "lis"], "lis"),
+        (["up", "--por", "1"], "--por"),
+        (["up", "--rate-limit", "0"], "--rate-limit"),
+        (["up", "--url-rule", "none"], "--url-rule"),
+        (["up", "--org-id", "a b"], "--org-id"),
     ],
 )
 def test_wrong_usage_is_exit_code_2_on_stderr(

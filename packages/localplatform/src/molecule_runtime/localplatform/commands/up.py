@@ -1,0 +1,170 @@
+"""`molecule-local up`: runs the platform until a signal."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from molecule_runtime.core import logs
+from molecule_runtime.core.secretfile import write_private
+from molecule_runtime.localplatform.commands import console, options
+from molecule_runtime.localplatform.commands.remote import ENDPOINT_FILE, ORG_FILE
+from molecule_runtime.localplatform.settings import DEFAULT_HOST, DEFAULT_PORT, LocalSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+if sys.platform != "win32":
+    import resource
+
+_MAX_RATE = 1_000_000
+_ENOUGH_FILES = 65_536
+"""Where there is no hard limit."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `up`."""
+    options.add_data(parser)
+    parser.add_argument("--host", default=DEFAULT_HOST, help="address to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=options.port, default=DEFAULT_PORT, help="0 takes a free one (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a further name under which clients reach the platform, such as host.docker.internal; may be repeated",
+    )
+    parser.add_argument(
+        "--url-rule",
+        choices=("local", "private", "strict"),
+        default="local",
+        help="which agents may be called: those on this machine (and public ones), also those on private networks, or, as on a hosted"
+        " platform, public ones only (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--rate-limit",
+        type=options.whole(1, _MAX_RATE),
+        metavar="N",
+        help="requests a minute of one client address (default: 600, and none for this machine)",
+    )
+    parser.add_argument(
+        "--org-id",
+        type=_org_id,
+        metavar="ID",
+        help="serve this organisation only: requests must carry it in X-Molecule-Org-Id, as on a hosted tenant",
+    )
+    parser.add_argument(
+        "--delegation-results-in-inbox",
+        action="store_true",
+        help="leave the results of delegations in the inbox of the workspace that delegated, too",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON line instead of text once the platform answers"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the platform until SIGINT or SIGTERM."""
+    import anyio
+
+    logs.configure(default_level="WARNING" if args.json else "INFO")
+    # It says when it starts and stops, which we say ourselves.
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    raise_open_files()
+    anyio.run(_serve_until_signal, settings_of(args), bool(args.json))
+    return 0
+
+
+def settings_of(args: argparse.Namespace) -> LocalSettings:
+    """Return the settings of the platform."""
+    return LocalSettings(
+        data=options.data_folder(args),
+        host=args.host,
+        port=args.port,
+        allowed_hosts=tuple(args.allow_host),
+        url_rule=args.url_rule,
+        rate_limit=args.rate_limit,
+        org_id=args.org_id or "",
+        delegation_results_in_inbox=args.delegation_results_in_inbox,
+    )
+
+
+def raise_open_files() -> None:
+    """Allow this process as many open files as it may have: every connected agent is one or more."""
+    if sys.platform == "win32":
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _ENOUGH_FILES if hard == resource.RLIM_INFINITY else hard
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    # Some systems have a limit of their own below the hard one; the platform then works with what it has.
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+async def _serve_until_signal(settings: LocalSettings, as_json: bool) -> None:
+    import anyio
+
+    from molecule_runtime.localplatform.platform import ADMIN_TOKEN_FILE
+    from molecule_runtime.localplatform.server import serve
+
+    endpoint = settings.data / ENDPOINT_FILE
+    org = settings.data / ORG_FILE
+    async with serve(settings) as platform:
+        # Signals count from here to the moment one arrives; a second one, during the stop, ends the process at once.
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            if settings.org_id:
+                await anyio.to_thread.run_sync(write_private, org, settings.org_id)
+            else:
+                org.unlink(missing_ok=True)
+            await anyio.to_thread.run_sync(write_private, endpoint, platform.url)
+            token_file = settings.data / ADMIN_TOKEN_FILE
+            if as_json:
+                console.emit(
+                    {
+                        "url": platform.url,
+                        "data": str(settings.data),
+                        "admin_token_file": str(token_file),
+                        "pid": os.getpid(),
+                    }
+                )
+            else:
+                console.say(_welcome(platform.url, settings, token_file))
+            async for _ in signals:
+                break
+        endpoint.unlink(missing_ok=True)
+        org.unlink(missing_ok=True)
+        if not as_json:
+            console.say("stopping …")
+
+
+def _welcome(url: str, settings: LocalSettings, token_file: Path) -> str:
+    lines = [
+        f"molecule-local answers at {url}",
+        f"  data folder  {settings.data}",
+        f"  admin token  in {token_file}",
+        "",
+        "Next, in another terminal:",
+        "  molecule-local workspace create alice --external --poll    a workspace for an agent; prints its id and token",
+        "  molecule-local status                                      who is there",
+        "  molecule-local demo                                        watch agents work together",
+        "",
+        "Ctrl-C stops it.",
+    ]
+    if settings.host not in {DEFAULT_HOST, "localhost", "::1"}:
+        lines.insert(1, "  careful: it listens beyond this machine, without encryption; tokens can be read on the way")
+    return "\n".join(lines)
+
+
+def _org_id(text: str) -> str:
+    if not text or not all(33 <= ord(character) <= 126 for character in text):
+        raise argparse.ArgumentTypeError("the id must be printable ASCII without spaces, since a header carries it")
+    return text
