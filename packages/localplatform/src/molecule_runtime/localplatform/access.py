@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from molecule_runtime.localplatform import web
-from molecule_runtime.localplatform.auth import credentials_of
-from molecule_runtime.localplatform.store import workspaces
+from molecule_runtime.localplatform.auth import INVALID, credentials_of
+from molecule_runtime.localplatform.store import tokens, workspaces
 from molecule_runtime.localplatform.web import Refusal
 
 if TYPE_CHECKING:
@@ -30,6 +30,27 @@ async def require_own(platform: Platform, request: Request) -> WorkspaceRow:
     def check(connection: sqlite3.Connection) -> WorkspaceRow:
         platform.auth.require_workspace(connection, credentials, workspace_id)
         return require_row(connection, workspace_id)
+
+    return await platform.store.read(check)
+
+
+async def require_itself(platform: Platform, request: Request) -> WorkspaceRow:
+    """WorkspaceAuth with the second check (1.5): where there is a live token, only the workspace's own passes, not the admin's.
+
+    Raises:
+        Refusal: 401 or 404, as `require_own`.
+    """
+    workspace_id = web.workspace_id_of(request)
+    credentials = credentials_of(request)
+
+    def check(connection: sqlite3.Connection) -> WorkspaceRow:
+        platform.auth.require_workspace(connection, credentials, workspace_id)
+        row = require_row(connection, workspace_id)
+        if tokens.count_live(connection, workspace_id) and (
+            platform.auth.owner(connection, credentials) != workspace_id
+        ):
+            raise Refusal(401, INVALID)
+        return row
 
     return await platform.store.read(check)
 

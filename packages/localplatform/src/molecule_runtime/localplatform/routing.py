@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 
     Handler: TypeAlias = Callable[[Platform, Request], Awaitable[Response]]
 
-Access = Literal["anyone", "registered", "workspace", "member", "admin", "inbound"]
-"""Who may call: `registered` is lazy bootstrap (1.5), `workspace` the token of exactly `:id`, `member` any live workspace token that the
-handler then judges, `inbound` the target's inbound secret; the admin token and org tokens pass everywhere but at `inbound`."""
+Access = Literal["anyone", "registered", "workspace", "itself", "member", "admin", "inbound"]
+"""Who may call: `registered` is lazy bootstrap (1.5), `workspace` the token of exactly `:id`, `itself` the same with the second check,
+`member` any live workspace token that the handler then judges, `inbound` the target's inbound secret; the admin token and org tokens pass
+everywhere but at `itself` and `inbound`."""
 
 WHO: Mapping[Access, str] = {
     "anyone": "anyone",
     "registered": "the workspace; anyone while it has no token",
     "workspace": "the workspace, admin",
+    "itself": "the workspace; admin while it has no token",
     "member": "a workspace that may, admin",
     "admin": "admin",
     "inbound": "whoever has the target's inbound secret",
