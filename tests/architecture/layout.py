@@ -65,6 +65,8 @@ ENVIRONMENT_READERS = {
 """Modules that may touch `os.environ`, with the reason. `*.cli` is any module of that name."""
 
 UNIMPORTED_DEPENDENCIES: dict[tuple[str, str], str] = {
+    ("localplatform", "python-multipart"): "Starlette reads multipart forms with it",
+} | {
     ("workspace-runtime", sibling): "the meta package is its dependencies: it exists to install every wheel"
     for sibling in (
         "molecule-runtime-a2a",

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
     from pathlib import Path
 
+    import httpx
+
     from molecule_runtime.core.platform import wire
     from molecule_runtime.localplatform.settings import LocalSettings
     from molecule_runtime.localplatform.store.queue import QueueRow
@@ -44,12 +46,16 @@ ADMIN_TOKEN_FILE = "admin_token"  # noqa: S105 - a file name
 DATABASE_FILE = "molecule.db"
 LOCK_FILE = "lock"
 
+_CONCURRENT_UPLOADS = 4
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Platform:
     """What the routes work with.
 
     Attributes:
+        agents: for calls to agents other than messages; with no deadline of its own.
+        upload_slots: how many requests with files may be held in memory at once.
         metadata: the capability flags of each workspace's last heartbeat (4.2.1); in memory, as on the hosted platform.
     """
 
@@ -61,6 +67,8 @@ class Platform:
     proxy: Proxy
     delegations: Delegations
     hosting: Hosting
+    agents: httpx.AsyncClient
+    upload_slots: anyio.Semaphore
     admin_token: str = field(repr=False)
     metadata: dict[str, wire.RuntimeMetadata]
 
@@ -138,6 +146,8 @@ async def open_platform(settings: LocalSettings) -> AsyncGenerator[Platform]:
             proxy=proxy,
             delegations=delegations,
             hosting=Hosting(),
+            agents=http,
+            upload_slots=anyio.Semaphore(_CONCURRENT_UPLOADS),
             admin_token=admin_token,
             metadata=metadata,
         )

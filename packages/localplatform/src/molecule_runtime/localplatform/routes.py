@@ -8,6 +8,7 @@ from molecule_runtime.localplatform import (
     activity,
     approvals,
     delegation,
+    files,
     openapi,
     proxy,
     registry,
@@ -28,5 +29,6 @@ ROUTES: tuple[Route, ...] = (
     *activity.ROUTES,
     *requests.ROUTES,
     *approvals.ROUTES,
+    *files.ROUTES,
     *streams.ROUTES,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import uuid
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -16,7 +17,7 @@ from molecule_runtime.core.errors import InvalidWorkspaceIdError
 from molecule_runtime.core.identity import validate_workspace_id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from starlette.requests import Request
 
@@ -77,6 +78,12 @@ def answer(data: object, status: int = 200, headers: Mapping[str, str] | None = 
     return Response(dump(data), status, headers=headers, media_type="application/json")
 
 
+def file_answer(data: bytes, *, name: str, media_type: str) -> Response:
+    """Return a file, to be saved and never shown by a browser."""
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(data, headers=headers, media_type=media_type)
+
+
 def raw_answer(body: bytes, status: int, headers: Mapping[str, str] | None = None) -> Response:
     """Return an answer whose JSON was written elsewhere."""
     return Response(body, status, headers=headers, media_type="application/json")
@@ -116,24 +123,34 @@ async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
     """
     chunks: list[bytes] = []
     size = 0
-    # A client that is still writing sees a broken connection instead of the answer, so of a body that is too large a little more is
-    # read and thrown away, for a short while.
+    stream = request.stream()
     with anyio.move_on_after(BODY_SECONDS) as scope:
-        async for chunk in request.stream():
+        async for chunk in stream:
             size += len(chunk)
-            if size > limit + _DRAINED_BYTES:
+            if size > limit:
                 break
-            if size <= limit:
-                chunks.append(chunk)
-            elif chunks:
-                chunks.clear()
-                scope.deadline = anyio.current_time() + _DRAIN_SECONDS
-    if size <= limit and not scope.cancelled_caught:
-        return b"".join(chunks)
-    if size <= limit:
+            chunks.append(chunk)
+    if scope.cancelled_caught:
         hint = f"send the whole body within {BODY_SECONDS:g} seconds"
         raise Refusal(408, "the request body did not arrive in time", hint=hint, headers={"Connection": "close"})
-    raise Refusal(413, "request body too large", truncated=True, max_bytes=limit, headers={"Connection": "close"})
+    if size > limit:
+        chunks.clear()
+        await drain(stream, _DRAINED_BYTES)
+        raise Refusal(413, "request body too large", truncated=True, max_bytes=limit, headers={"Connection": "close"})
+    return b"".join(chunks)
+
+
+async def drain(stream: AsyncIterator[bytes], most: int) -> None:
+    """Read and throw away the rest of a body that is too large: at most so many bytes, and for a short while.
+
+    A client that is still writing would see a broken connection instead of the answer.
+    """
+    size = 0
+    with anyio.move_on_after(_DRAIN_SECONDS):
+        async for chunk in stream:
+            size += len(chunk)
+            if size > most:
+                return
 
 
 async def read_object(
@@ -200,6 +217,20 @@ def limit_of(request: Request, *, default: int, ceiling: int) -> int:
     if not text.isascii() or not text.isdigit() or int(text[:9]) == 0:
         return default
     return min(int(text[:9]), ceiling)
+
+
+def require_uuid(value: str, *, error: str) -> str:
+    """Return a UUID in its usual form.
+
+    Raises:
+        Refusal: 400 when it is none.
+    """
+    try:
+        if str(uuid.UUID(value)) == value:
+            return value
+    except ValueError:
+        pass
+    raise Refusal(400, error, hint="it is a UUID, lowercase with hyphens")
 
 
 def host_of(host_header: str) -> str:

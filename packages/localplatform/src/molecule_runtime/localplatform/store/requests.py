@@ -16,8 +16,8 @@ MAX_MESSAGES = 1000
 OPEN = ("pending", "info_requested")
 
 _COLUMNS = (
-    "requests.id, kind, origin, requester_id, recipient_type, recipient_id, title, detail, priority, requests.status, responder_type,"
-    " responder_id, task_id, context_json, requests.created_at, requests.updated_at, responded_at"
+    "requests.id, requests.kind, origin, requester_id, recipient_type, recipient_id, title, detail, priority, requests.status,"
+    " responder_type, responder_id, task_id, context_json, requests.created_at, requests.updated_at, responded_at"
 )
 _OPEN = "requests.status IN ('pending', 'info_requested')"
 
@@ -137,7 +137,7 @@ def for_the_person(
     limit: int = MAX_LISTED,
 ) -> list[RequestRow]:
     """Return what the person is asked, newest first."""
-    clause = "recipient_type = 'user' AND (? IS NULL OR kind = ?) AND (? IS NULL OR origin = ?)"
+    clause = "recipient_type = 'user' AND (? IS NULL OR requests.kind = ?) AND (? IS NULL OR origin = ?)"
     if only_open:
         clause += f" AND {_OPEN}"
     return _select(connection, clause, (kind, kind, origin, origin), limit=limit)

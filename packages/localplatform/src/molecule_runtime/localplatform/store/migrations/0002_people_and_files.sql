@@ -70,9 +70,10 @@ CREATE TABLE uploads (
     mime_type TEXT NOT NULL,
     size INTEGER NOT NULL,
     created_at INTEGER NOT NULL,
-    expires_at INTEGER NOT NULL
+    expires_at INTEGER NOT NULL,
+    acked_at INTEGER
 ) STRICT;
-CREATE INDEX uploads_by_workspace ON uploads (workspace_id);
+CREATE INDEX uploads_by_workspace ON uploads (workspace_id) WHERE acked_at IS NULL;
 CREATE INDEX uploads_by_age ON uploads (expires_at);
 
 CREATE TABLE upload_chunks (
