@@ -47,9 +47,11 @@ def annotation_at(model: type[BaseModel], path: KeyPath) -> Any:
     return current
 
 
-def rule_of(path: KeyPath, error: Mapping[str, Any], *, quoted: bool) -> tuple[str, str]:
+def rule_of(
+    path: KeyPath, error: Mapping[str, Any], *, quoted: bool, model: type[BaseModel] = WorkspaceConfig
+) -> tuple[str, str]:
     """Say what the value at a path must be, and what to do about it."""
-    rule = annotation_at(WorkspaceConfig, path)
+    rule = annotation_at(model, path)
     default = _default(rule)
     remedy = f"correct it, or remove the key for the default ({default})" if default else "correct it"
     own = error.get("ctx", {}).get("error")
@@ -83,7 +85,7 @@ def _unknown(data: Mapping[str, Any], model: type[BaseModel], path: KeyPath) -> 
             if near:
                 yield here, dotted((*path, near))
             elif not owned_by_others:
-                yield here, _elsewhere().get(key, "") if not path else ""
+                yield here, _elsewhere().get(key, "") if model is WorkspaceConfig else ""
 
 
 def _below(value: object, annotation: Any, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
