@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from molecule_runtime.localplatform.auth import Credentials
     from molecule_runtime.localplatform.platform import Platform
     from molecule_runtime.localplatform.store.workspaces import WorkspaceRow
 
@@ -46,13 +47,22 @@ async def require_itself(platform: Platform, request: Request) -> WorkspaceRow:
     def check(connection: sqlite3.Connection) -> WorkspaceRow:
         platform.auth.require_workspace(connection, credentials, workspace_id)
         row = require_row(connection, workspace_id)
-        if tokens.count_live(connection, workspace_id) and (
-            platform.auth.owner(connection, credentials) != workspace_id
-        ):
-            raise Refusal(401, INVALID)
+        check_itself(connection, platform, credentials, workspace_id)
         return row
 
     return await platform.store.read(check)
+
+
+def check_itself(
+    connection: sqlite3.Connection, platform: Platform, credentials: Credentials, workspace_id: str
+) -> None:
+    """The second check (1.5): a workspace that has a live token is asked with one of its own.
+
+    Raises:
+        Refusal: 401.
+    """
+    if tokens.count_live(connection, workspace_id) and platform.auth.owner(connection, credentials) != workspace_id:
+        raise Refusal(401, INVALID)
 
 
 def require_admin(platform: Platform, request: Request) -> None:

@@ -129,7 +129,10 @@ async def acknowledge(platform: Platform, request: Request) -> Response:
 async def notify(platform: Platform, request: Request) -> Response:
     """`POST /workspaces/:id/notify`: a message of the agent to the person, stored in the form of contract 7.3."""
     workspace_id = web.workspace_id_of(request)
-    name = (await require_own(platform, request)).name
+    own = await require_own(platform, request)
+    if not own.talk_to_user_enabled:
+        hint = "this workspace may not talk to the user; ask your parent workspace to pass it on"
+        raise Refusal(403, "talk_to_user_disabled", hint=hint)
     data = await web.read_object(request)
     message = data.get("message")
     if not isinstance(message, str) or not message:
@@ -142,7 +145,7 @@ async def notify(platform: Platform, request: Request) -> Response:
         workspace_id=workspace_id, activity_type="a2a_receive", method="notify", response_body=body
     )
     await platform.store.write(activity.insert, row, platform.now())
-    payload: dict[str, Any] = {"message": message, "workspace_id": workspace_id, "name": name}
+    payload: dict[str, Any] = {"message": message, "workspace_id": workspace_id, "name": own.name}
     if attachments:
         payload["attachments"] = attachments
     platform.bus.publish("AGENT_MESSAGE", workspace_id, payload)

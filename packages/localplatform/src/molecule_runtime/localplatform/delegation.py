@@ -237,7 +237,7 @@ async def list_delegations(platform: Platform, request: Request) -> Response:
         platform.auth.require_workspace(connection, credentials, caller_id)
         return delegations.newest(connection, caller_id)
 
-    return web.answer([_body(row) for row in await platform.store.read(read)])
+    return web.answer([body_of(row) for row in await platform.store.read(read)])
 
 
 async def record(platform: Platform, request: Request) -> Response:
@@ -309,7 +309,8 @@ def _store_new(
     return None
 
 
-def _body(row: DelegationRow) -> dict[str, Any]:
+def body_of(row: DelegationRow) -> dict[str, Any]:
+    """Return the ledger form of a row (24.6)."""
     body: dict[str, Any] = {
         "delegation_id": row.delegation_id,
         "source_id": row.caller_id,

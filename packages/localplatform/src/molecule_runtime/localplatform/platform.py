@@ -21,7 +21,7 @@ from molecule_runtime.localplatform.errors import DataFolderError
 from molecule_runtime.localplatform.events import EventBus
 from molecule_runtime.localplatform.provisioning import Hosting
 from molecule_runtime.localplatform.proxy import Proxy, agent_client, claim_waiting, read_envelope
-from molecule_runtime.localplatform.store import Store, queue, workspaces
+from molecule_runtime.localplatform.store import Store, queue, tokens, workspaces
 from molecule_runtime.localplatform.streams import EventLog
 from molecule_runtime.localplatform.web import loads
 
@@ -125,7 +125,8 @@ async def open_platform(settings: LocalSettings) -> AsyncGenerator[Platform]:
         bus = EventBus(settings.clock)
         stack.callback(bus.close)
         event_log = EventLog(store, bus)
-        auth = Auth(admin_token, settings.clock)
+        org_tokens = await store.read(tokens.live_of_org)
+        auth = Auth(admin_token, settings.clock, [token.hash for token in org_tokens])
         metadata: dict[str, wire.RuntimeMetadata] = {}
         proxy = Proxy(
             store=store,

@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING
 
 from molecule_runtime.localplatform import (
     activity,
+    administration,
     approvals,
+    billing,
     delegation,
     files,
+    lifecycle,
     openapi,
     proxy,
     registry,
     requests,
     streams,
+    talking,
     workspaces,
 )
 
@@ -30,5 +34,9 @@ ROUTES: tuple[Route, ...] = (
     *requests.ROUTES,
     *approvals.ROUTES,
     *files.ROUTES,
+    *talking.ROUTES,
+    *lifecycle.ROUTES,
+    *billing.ROUTES,
+    *administration.ROUTES,
     *streams.ROUTES,
 )

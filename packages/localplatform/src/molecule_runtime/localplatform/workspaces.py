@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from molecule_runtime.core.platform import wire
 from molecule_runtime.localplatform import timestamps, web
+from molecule_runtime.localplatform.access import require_own, require_row
 from molecule_runtime.localplatform.auth import credentials_of
 from molecule_runtime.localplatform.registry import removed_refusal
 from molecule_runtime.localplatform.routing import Parameter, Route
@@ -88,7 +89,7 @@ async def create(platform: Platform, request: Request) -> Response:
         if token is None:
             platform.bus.publish("WORKSPACE_ONLINE", workspace_id, {"url": url, "agent_card": None})
         else:
-            body["connection"] = _connection(request, workspace_id, token)
+            body["connection"] = connection_of(request, workspace_id, token)
             platform.bus.publish("WORKSPACE_AWAITING_AGENT", workspace_id, {"name": name})
         return web.answer(body, 201)
     platform.bus.publish("WORKSPACE_PROVISIONING", workspace_id, {"name": name, "tier": wanted.tier})
@@ -203,7 +204,7 @@ async def list_tokens(platform: Platform, request: Request) -> Response:
 
     def store(connection: sqlite3.Connection) -> list[tokens.TokenRow]:
         platform.auth.require_workspace(connection, credentials, workspace_id)
-        _require_alive(connection, workspace_id)
+        require_row(connection, workspace_id)
         platform.auth.store_used(connection)
         return tokens.live(connection, workspace_id)
 
@@ -221,12 +222,14 @@ async def list_tokens(platform: Platform, request: Request) -> Response:
 
 async def create_token(platform: Platform, request: Request) -> Response:
     """`POST /workspaces/:id/tokens`."""
-    workspace_id = web.workspace_id_of(request)
-    credentials = credentials_of(request)
+    return await mint_token(platform, (await require_own(platform, request)).id)
+
+
+async def mint_token(platform: Platform, workspace_id: str) -> Response:
+    """Mint a token for a workspace and answer with it, this once."""
 
     def store(connection: sqlite3.Connection) -> str:
-        platform.auth.require_workspace(connection, credentials, workspace_id)
-        _require_alive(connection, workspace_id)
+        require_row(connection, workspace_id)
         if tokens.count_live(connection, workspace_id) >= tokens.MAX_LIVE:
             raise Refusal(429, f"the workspace has {tokens.MAX_LIVE} live tokens; revoke one first")
         return tokens.mint(connection, workspace_id, kind="api", now=platform.now())
@@ -272,13 +275,8 @@ def _check_change(key: str, value: Any) -> None:
         raise Refusal(400, f"{key} contains invalid characters")
 
 
-def _require_alive(connection: sqlite3.Connection, workspace_id: str) -> None:
-    row = workspaces.get(connection, workspace_id)
-    if row is None or row.removed:
-        raise Refusal(404, "workspace not found")
-
-
-def _connection(request: Request, workspace_id: str, token: str) -> dict[str, str]:
+def connection_of(request: Request, workspace_id: str, token: str) -> dict[str, str]:
+    """Return what an external workspace needs to connect (14.5)."""
     # The gate has checked the Host header, so this is an address under which the caller just reached us.
     base = f"{request.url.scheme}://{request.headers['host']}"
     return {

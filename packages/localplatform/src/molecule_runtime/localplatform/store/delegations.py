@@ -91,6 +91,21 @@ def newest(connection: sqlite3.Connection, caller_id: str) -> list[DelegationRow
     return [DelegationRow(**dict(row)) for row in found]
 
 
+def newest_of_all(connection: sqlite3.Connection, status: str | None, limit: int) -> list[DelegationRow]:
+    """Return the latest delegations of every workspace, newest first."""
+    found = connection.execute(
+        f"SELECT {_COLUMNS} FROM delegations WHERE ? IS NULL OR status = ? ORDER BY created_at DESC, rowid DESC LIMIT ?",  # noqa: S608
+        (status, status, limit),
+    )
+    return [DelegationRow(**dict(row)) for row in found]
+
+
+def count_by_status(connection: sqlite3.Connection) -> dict[str, int]:
+    """Return how many delegations there are of each status."""
+    found = connection.execute("SELECT status, count(*) AS number FROM delegations GROUP BY status")
+    return {row["status"]: int(row["number"]) for row in found}
+
+
 def set_sent(connection: sqlite3.Connection, caller_id: str, delegation_id: str, sent_at: int | None, now: int) -> None:
     """Note that the message left, or (None) that it certainly did not arrive and will be tried again."""
     connection.execute(

@@ -106,6 +106,22 @@ def fail(connection: sqlite3.Connection, queue_id: str, error: str, *, final: bo
     return row is None or row.status == "failed"
 
 
+def drop_stale(connection: sqlite3.Connection, *, workspace_id: str | None, before: int, now: int) -> int:
+    """Drop what has waited since before a moment, for one workspace or (None) all; returns how many."""
+    return connection.execute(
+        "UPDATE a2a_queue SET status = 'dropped', completed_at = ? WHERE status = 'queued' AND enqueued_at <= ?"
+        " AND (? IS NULL OR workspace_id = ?)",
+        (now, before, workspace_id, workspace_id),
+    ).rowcount
+
+
+def prune(connection: sqlite3.Connection, before: int) -> None:
+    """Delete what ended before a moment."""
+    connection.execute(
+        "DELETE FROM a2a_queue WHERE status IN ('completed', 'failed', 'dropped') AND completed_at < ?", (before,)
+    )
+
+
 def requeue_interrupted(connection: sqlite3.Connection) -> int:
     """Put back what was on its way when the last process ended; returns how many."""
     return connection.execute("UPDATE a2a_queue SET status = 'queued' WHERE status = 'dispatched'").rowcount

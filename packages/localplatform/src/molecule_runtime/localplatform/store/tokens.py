@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 MAX_LIVE = 50
 """Live tokens of one workspace (contract 1.3)."""
 
-_PREFIX_CHARS = 8
+PREFIX_CHARS = 8
+"""Of a token, which are stored and shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,17 @@ class TokenRow:
     last_used_at: int | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrgTokenRow:
+    """One live org token."""
+
+    id: str
+    name: str
+    prefix: str
+    hash: bytes
+    created_at: int
+
+
 def digest(token: str | bytes) -> bytes:
     """Return what is stored of a token."""
     return hashlib.sha256(token.encode() if isinstance(token, str) else token).digest()
@@ -38,7 +50,7 @@ def mint(connection: sqlite3.Connection, workspace_id: str, *, kind: Literal["in
     token = secrets.token_urlsafe(32)
     connection.execute(
         "INSERT INTO tokens (id, workspace_id, kind, hash, prefix, created_at) VALUES (?, ?, ?, ?, ?, ?)",
-        (str(uuid.uuid4()), workspace_id, kind, digest(token), token[:_PREFIX_CHARS], now),
+        (str(uuid.uuid4()), workspace_id, kind, digest(token), token[:PREFIX_CHARS], now),
     )
     return token
 
@@ -80,11 +92,37 @@ def revoke(connection: sqlite3.Connection, workspace_id: str, token_id: str, now
     return changed.rowcount > 0
 
 
-def revoke_all(connection: sqlite3.Connection, workspace_id: str, now: int) -> None:
-    """Revoke every token of a workspace."""
-    connection.execute(
+def revoke_all(connection: sqlite3.Connection, workspace_id: str, now: int) -> int:
+    """Revoke every token of a workspace and return how many."""
+    return connection.execute(
         "UPDATE tokens SET revoked_at = ? WHERE workspace_id = ? AND revoked_at IS NULL", (now, workspace_id)
+    ).rowcount
+
+
+def live_of_org(connection: sqlite3.Connection) -> list[OrgTokenRow]:
+    """Return the live org tokens, newest first."""
+    found = connection.execute(
+        "SELECT id, name, prefix, hash, created_at FROM org_tokens WHERE revoked_at IS NULL ORDER BY created_at DESC, id"
     )
+    return [OrgTokenRow(**dict(row)) for row in found]
+
+
+def mint_org(connection: sqlite3.Connection, name: str, *, now: int) -> tuple[str, str]:
+    """Make an org token; returns its id and, this once, the token."""
+    identifier, token = str(uuid.uuid4()), secrets.token_urlsafe(32)
+    connection.execute(
+        "INSERT INTO org_tokens (id, name, hash, prefix, created_at) VALUES (?, ?, ?, ?, ?)",
+        (identifier, name, digest(token), token[:PREFIX_CHARS], now),
+    )
+    return identifier, token
+
+
+def revoke_org(connection: sqlite3.Connection, token_id: str, now: int) -> bytes | None:
+    """Revoke an org token and return its hash, or None when there is no such live one."""
+    found = connection.execute(
+        "UPDATE org_tokens SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL RETURNING hash", (now, token_id)
+    ).fetchone()
+    return None if found is None else bytes(found["hash"])
 
 
 def stamp_used(connection: sqlite3.Connection, used: Mapping[str, int]) -> None:
