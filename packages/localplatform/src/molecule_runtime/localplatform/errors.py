@@ -4,6 +4,8 @@
     └── LocalPlatformError
         ├── DataFolderError (ConfigurationError)   the data folder cannot be used: in use, unreadable, too new
         ├── PortTakenError (ConfigurationError)    something else listens on the wanted address
+        ├── SeedError (ConfigurationError)         the file that describes a team cannot be used
+        ├── TeamError                              a team cannot be seated or run
         ├── CommandError                           a command did not do what was asked
         └── DemoError                              a step of the demo failed
 
@@ -12,7 +14,14 @@ What a request gets wrong is not an error of this tree: see `web.Refusal`.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from molecule_runtime.core.errors import ConfigurationError, MoleculeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from molecule_runtime.core.config import Finding
 
 
 class LocalPlatformError(MoleculeError):
@@ -25,6 +34,18 @@ class DataFolderError(LocalPlatformError, ConfigurationError):
 
 class PortTakenError(LocalPlatformError, ConfigurationError):
     """The address to listen on is not free."""
+
+
+class SeedError(LocalPlatformError, ConfigurationError):
+    """A seed cannot be used; `findings` holds everything that is wrong with it, the message one line for each."""
+
+    def __init__(self, findings: Iterable[Finding]) -> None:
+        self.findings = tuple(findings)
+        super().__init__("\n".join(str(finding) for finding in self.findings))
+
+
+class TeamError(LocalPlatformError):
+    """A team, or one member of it, cannot be seated or run; the message says why and what to do."""
 
 
 class CommandError(LocalPlatformError):

@@ -29,9 +29,13 @@ DEFAULT_RUNTIME = "claude-code"
 
 _TOKEN_MESSAGE = "Save this token now: it is not shown again."  # noqa: S105 - a sentence
 _LINE_BREAK = re.compile(r"[\r\n]")
-_NAME_UNSAFE = re.compile(r"[\r\n{}\[\]|>*&!]")
+NAME_UNSAFE = re.compile(r"[\r\n{}\[\]|>*&!]")
+"""What no name and no role may hold (14.2)."""
+
 _MAX_TIER = 4
-_MAX_CHARS = {"name": 255, "role": 1000, "runtime": 100}
+MAX_CHARS = {"name": 255, "role": 1000, "runtime": 100}
+"""Characters of a name, a role and a runtime (14.2)."""
+
 _COSMETIC = frozenset({"name", "role"})
 _CHANGEABLE = frozenset({"name", "role", "tier", "parent_id", "runtime"})
 
@@ -43,12 +47,10 @@ async def create(platform: Platform, request: Request) -> Response:
     wanted = web.validate(wire.CreateWorkspaceRequest, data, error="invalid workspace fields")
     name = wanted.name.strip()
     texts = (wanted.runtime or "", wanted.model or "")
-    unsafe = _NAME_UNSAFE.search(name + (wanted.role or "")) or any(_LINE_BREAK.search(text) for text in texts)
+    unsafe = NAME_UNSAFE.search(name + (wanted.role or "")) or any(_LINE_BREAK.search(text) for text in texts)
     if not name or unsafe:
-        raise Refusal(400, "invalid workspace fields")
-    budget = data.get("budget_limit")
-    if budget is not None and (not isinstance(budget, int) or isinstance(budget, bool) or budget < 0):
-        raise Refusal(400, "invalid workspace fields")
+        hint = "name and role: no line breaks and none of { } [ ] | > * & !; runtime and model: no line breaks"
+        raise Refusal(400, "invalid workspace fields", hint=hint)
     parent_id = wanted.parent_id or None
     if parent_id is not None:
         parent_id = web.require_workspace_id(parent_id, error="parent_id must be a workspace id")
@@ -62,6 +64,8 @@ async def create(platform: Platform, request: Request) -> Response:
             parent = workspaces.get(connection, parent_id)
             if parent is None or parent.removed:
                 raise Refusal(400, "parent workspace not found")
+        if wanted.kind == "platform" and (parent_id is not None or workspaces.has_platform_root(connection)):
+            raise Refusal(409, "the platform workspace must be a root, and there is one at most")
         now = platform.now()
         workspaces.insert(
             connection,
@@ -76,7 +80,11 @@ async def create(platform: Platform, request: Request) -> Response:
             url=url,
             delivery_mode=wanted.delivery_mode or "push",
             max_concurrent_tasks=web.clamp(wanted.max_concurrent_tasks),
-            budget_limit=None if budget is None else web.clamp(budget),
+            budget_limit=None if wanted.budget_limit is None else web.clamp(wanted.budget_limit),
+            kind=wanted.kind,
+            workspace_dir=wanted.workspace_dir,
+            workspace_access=wanted.workspace_access,
+            place=(wanted.canvas.x, wanted.canvas.y) if wanted.canvas else (0.0, 0.0),
             now=now,
         )
         if not external or url:
@@ -97,7 +105,7 @@ async def create(platform: Platform, request: Request) -> Response:
         "id": workspace_id,
         "status": status,
         "awareness_namespace": f"workspace:{workspace_id}",
-        "workspace_access": "none",
+        "workspace_access": wanted.workspace_access,
     }
     return web.answer(body, 201)
 
@@ -129,7 +137,7 @@ async def patch(platform: Platform, request: Request) -> Response:
     if not _COSMETIC.issuperset(changes) and not platform.auth.is_admin(credentials):
         raise Refusal(
             403,
-            "a workspace token may change name and role only",
+            "a workspace token may change its name, role and place only",
             code="WORKSPACE_INFRASTRUCTURE_AUTH_REQUIRED",
         )
     for key, value in changes.items():
@@ -150,7 +158,8 @@ async def patch(platform: Platform, request: Request) -> Response:
             workspaces.update(connection, workspace_id, changes, platform.now())
 
     await platform.store.write(store)
-    return web.answer({"status": "updated"})
+    needs_restart = bool({"runtime", "workspace_dir"} & changes.keys())
+    return web.answer({"status": "updated", "needs_restart": True} if needs_restart else {"status": "updated"})
 
 
 async def delete(platform: Platform, request: Request) -> Response:
@@ -258,20 +267,26 @@ def _check_change(key: str, value: Any) -> None:
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_TIER:
             raise Refusal(400, f"tier must be a whole number from 0 to {_MAX_TIER}")
         return
-    if key == "parent_id" and value is None:
+    if key in {"x", "y"}:
+        if not isinstance(value, int | float) or isinstance(value, bool) or abs(value) > _MAX_COORDINATE:
+            raise Refusal(400, f"{key} must be a number")
         return
-    if key == "role" and value is None:
+    if key == "collapsed":
+        if not isinstance(value, bool):
+            raise Refusal(400, "collapsed must be true or false")
+        return
+    if key in {"parent_id", "role", "workspace_dir"} and value is None:
         return
     if not isinstance(value, str):
         raise Refusal(400, f"{key} must be a string")
     if key == "parent_id":
         web.require_workspace_id(value, error="parent_id must be a workspace id")
         return
-    if key != "role" and not value.strip():
+    if key in {"name", "runtime"} and not value.strip():
         raise Refusal(400, f"{key} must not be empty")
-    if len(value) > _MAX_CHARS[key]:
-        raise Refusal(400, f"{key} must be at most {_MAX_CHARS[key]} characters")
-    if _NAME_UNSAFE.search(value):
+    if len(value) > MAX_CHARS[key]:
+        raise Refusal(400, f"{key} must be at most {MAX_CHARS[key]} characters")
+    if NAME_UNSAFE.search(value):
         raise Refusal(400, f"{key} contains invalid characters")
 
 
@@ -311,9 +326,9 @@ def _public_body(row: WorkspaceRow) -> dict[str, Any]:
         "uptime_seconds": row.uptime_seconds,
         "runtime": row.runtime,
         "delivery_mode": row.delivery_mode,
-        "x": 0,
-        "y": 0,
-        "collapsed": False,
+        "x": row.x,
+        "y": row.y,
+        "collapsed": bool(row.collapsed),
         "last_heartbeat_at": timestamps.render(row.last_heartbeat_at),
         "last_outbound_at": timestamps.render(row.last_outbound_at),
         "created_at": timestamps.render(row.created_at),
@@ -328,6 +343,8 @@ def _full_body(row: WorkspaceRow) -> dict[str, Any]:
         "last_sample_error": row.sample_error,
         "budget_limit": row.budget_limit,
         "monthly_spend": row.monthly_spend,
+        "workspace_dir": row.workspace_dir,
+        "workspace_access": row.workspace_access,
     }
 
 
@@ -335,7 +352,7 @@ ROUTES = (
     Route(
         method="POST", path="/workspaces", handler=create, section="14.2, 14.5, 24.11", access="admin",
         summary="Create a workspace; an external one without URL gets its token, once.", body=wire.CreateWorkspaceRequest,
-        answers={201: wire.CreateWorkspaceResponse},
+        answers={201: wire.CreateWorkspaceResponse}, refusals=(409,),
         test="test_workspaces.py::test_an_external_workspace_is_created_with_a_token_shown_once",
     ),
     Route(

@@ -18,7 +18,7 @@ _COLUMNS = (
     "id, name, role, tier, kind, runtime, model, status, parent_id, url, delivery_mode, agent_card_json, inbound_secret,"
     " last_heartbeat_at, error_rate, sample_error, active_tasks, max_concurrent_tasks, uptime_seconds, current_task, budget_limit,"
     " monthly_spend, last_outbound_at, last_acked_seq, created_at, updated_at, removed_at, broadcast_enabled, talk_to_user_enabled,"
-    " can_delegate, mcp_server_present, register_failed_at, chat_context_id, workspace_dir, workspace_access, x, y, collapsed"
+    " can_delegate, mcp_server_present, mcp_unloaded_since, register_failed_at, chat_context_id, workspace_dir, workspace_access, x, y, collapsed"
 )
 
 
@@ -57,6 +57,7 @@ class WorkspaceRow:
     talk_to_user_enabled: int
     can_delegate: int
     mcp_server_present: int | None
+    mcp_unloaded_since: int | None
     register_failed_at: int | None
     chat_context_id: str | None
     workspace_dir: str | None
@@ -172,12 +173,16 @@ def insert(
     delivery_mode: str = "push",
     max_concurrent_tasks: int = 1,
     budget_limit: int | None = None,
+    kind: str = "workspace",
+    workspace_dir: str | None = None,
+    workspace_access: str = "none",
+    place: tuple[float, float] = (0.0, 0.0),
 ) -> None:
     """Add a row with a fresh inbound secret."""
     connection.execute(
         "INSERT INTO workspaces (id, name, role, model, tier, runtime, status, parent_id, url, delivery_mode, max_concurrent_tasks,"
-        " budget_limit, inbound_secret, last_heartbeat_at, created_at, updated_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " budget_limit, inbound_secret, last_heartbeat_at, created_at, updated_at, kind, workspace_dir, workspace_access, x, y)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             workspace_id,
             name,
@@ -196,6 +201,10 @@ def insert(
             now if status == "online" else None,
             now,
             now,
+            kind,
+            workspace_dir,
+            workspace_access,
+            *place,
         ),
     )
 
@@ -205,8 +214,8 @@ def set_registered(
 ) -> None:
     """Record a registration: the row is online."""
     connection.execute(
-        "UPDATE workspaces SET url = ?, delivery_mode = ?, agent_card_json = ?, status = 'online', last_heartbeat_at = ?, updated_at = ?"
-        " WHERE id = ?",
+        "UPDATE workspaces SET url = ?, delivery_mode = ?, agent_card_json = ?, status = 'online', last_heartbeat_at = ?, updated_at = ?,"
+        " register_failed_at = NULL WHERE id = ?",
         (url, delivery_mode, agent_card, now, now, workspace_id),
     )
 
@@ -223,13 +232,17 @@ def set_beat(
     current_task: str,
     monthly_spend: int | None,
     agent_card: str | None,
+    mcp_server_present: bool | None,
+    mcp_unloaded_since: int | None,
+    register_failed_at: int | None,
     now: int,
 ) -> None:
     """Record a heartbeat; a card only fills a gap and a spend only counts when given (contract 4.2, 24.2)."""
     connection.execute(
         "UPDATE workspaces SET status = ?, error_rate = ?, sample_error = ?, active_tasks = ?, uptime_seconds = ?, current_task = ?,"
-        " monthly_spend = coalesce(?, monthly_spend), agent_card_json = coalesce(agent_card_json, ?), last_heartbeat_at = ?, updated_at = ?"
-        " WHERE id = ?",
+        " monthly_spend = coalesce(?, monthly_spend), agent_card_json = coalesce(agent_card_json, ?),"
+        " mcp_server_present = coalesce(?, mcp_server_present), mcp_unloaded_since = ?, register_failed_at = ?, last_heartbeat_at = ?,"
+        " updated_at = ? WHERE id = ?",
         (
             status,
             error_rate,
@@ -239,11 +252,25 @@ def set_beat(
             current_task,
             monthly_spend,
             agent_card,
+            mcp_server_present,
+            mcp_unloaded_since,
+            register_failed_at,
             now,
             now,
             workspace_id,
         ),
     )
+
+
+def set_register_failed(connection: sqlite3.Connection, workspace_id: str, now: int) -> None:
+    """Note that the workspace tried to register and was refused (24.1)."""
+    connection.execute("UPDATE workspaces SET register_failed_at = ? WHERE id = ?", (now, workspace_id))
+
+
+def has_platform_root(connection: sqlite3.Connection) -> bool:
+    """Tell whether there is a workspace of kind `platform` (24.1)."""
+    found = connection.execute("SELECT 1 FROM workspaces WHERE kind = 'platform' AND status <> 'removed'").fetchone()
+    return found is not None
 
 
 def set_card(connection: sqlite3.Connection, workspace_id: str, agent_card: str, now: int) -> None:
@@ -260,6 +287,16 @@ def update(connection: sqlite3.Connection, workspace_id: str, changes: dict[str,
         f"UPDATE workspaces SET {assignments}, updated_at = ? WHERE id = ?",  # noqa: S608
         (*changes.values(), now, workspace_id),
     )
+
+
+def move(connection: sqlite3.Connection, workspace_id: str, *, before: Iterable[str], to: str, now: int) -> bool:
+    """Change the status of a row that has one of the statuses `before`; returns whether it had."""
+    changed = connection.execute(
+        "UPDATE workspaces SET status = ?, active_tasks = 0, updated_at = ?"
+        " WHERE id = ? AND status IN (SELECT value FROM json_each(?))",
+        (to, now, workspace_id, json.dumps(list(before))),
+    )
+    return changed.rowcount > 0
 
 
 def sweep_stale(connection: sqlite3.Connection, *, older_than: int, now: int) -> list[str]:
