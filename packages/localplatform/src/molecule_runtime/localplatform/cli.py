@@ -30,7 +30,6 @@ class Command:
     Attributes:
         module: where its arguments and functions are, below this package; imported when the command is used.
         add: the function there that adds the arguments.
-        examples: one a line.
         extra: the extra of the wheel that it needs.
     """
 
@@ -38,7 +37,6 @@ class Command:
     summary: str
     module: str
     add: str = "add_arguments"
-    examples: str = ""
     extra: str = ""
 
 
@@ -47,7 +45,6 @@ COMMANDS = (
         name="up",
         module="commands.up",
         summary="run the platform until SIGINT or SIGTERM",
-        examples="molecule-local up\nmolecule-local up --port 0 --data ./team --json",
     ),
     Command(
         name="demo",
@@ -59,10 +56,15 @@ COMMANDS = (
         name="status",
         module="commands.status",
         summary="show the running platform and its workspaces",
-        examples="molecule-local status\nmolecule-local status --json",
     ),
     Command(name="workspace", module="commands.workspace", summary="create, list and remove workspaces"),
     Command(name="token", module="commands.token", summary="create, list and revoke workspace tokens"),
+    Command(
+        name="chat",
+        module="commands.chat",
+        summary="talk to an agent",
+    ),
+    Command(name="requests", module="commands.requests", summary="see and decide what agents ask of you"),
 )
 
 
@@ -101,9 +103,7 @@ def _parser(arguments: Sequence[str]) -> options.Parser:
     parser.add_argument("--version", action="version", version=f"molecule-local {version_of(DISTRIBUTION)}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
-        inner = commands.add_parser(
-            command.name, help=command.summary, description=_sentence(command.summary), examples=command.examples
-        )
+        inner = commands.add_parser(command.name, help=command.summary, description=_sentence(command.summary))
         if arguments[:1] == [command.name]:
             getattr(_import(command), command.add)(inner)
         else:

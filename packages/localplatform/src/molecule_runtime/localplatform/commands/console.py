@@ -116,6 +116,16 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def size(octets: int) -> str:
+    """Return a size for people, such as `1.2 MB`."""
+    number = float(octets)
+    for unit in ("B", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} GB"
+
+
 def _shown(character: str) -> str:
     if character in "\n\t":
         return character

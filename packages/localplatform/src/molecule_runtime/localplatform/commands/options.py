@@ -20,14 +20,16 @@ _MAX_PORT = 65535
 class Parser(argparse.ArgumentParser):
     """Reads the arguments of a command; wrong usage is one line on stderr and exit code 2."""
 
-    def __init__(self, *, examples: str = "", **settings: Any) -> None:
+    def __init__(self, **settings: Any) -> None:
         settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         # A prefix that is clear today could mean something else once there are more options.
         settings.setdefault("allow_abbrev", False)
-        if examples:
-            lines = "\n".join(f"  {line}" for line in examples.strip().splitlines())
-            settings["epilog"] = f"examples:\n{lines}"
         super().__init__(**settings)
+
+    def add_examples(self, text: str) -> None:
+        """Show how the command is used, one example a line, below its help."""
+        lines = "\n".join(f"  {line}" for line in text.strip().splitlines())
+        self.epilog = f"examples:\n{lines}"
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Refuse what is left over here, where the name of the command is known, and not at the top."""
@@ -47,9 +49,10 @@ class Verbs:
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         self._parsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
 
-    def add(self, name: str, run: Run, *, help: str, examples: str = "") -> Parser:
+    def add(self, name: str, run: Run, *, help: str, examples: str) -> Parser:
         """Add one, with the function that runs it."""
-        parser = self._parsers.add_parser(name, help=help, description=_sentence(help), examples=examples)
+        parser = self._parsers.add_parser(name, help=help, description=_sentence(help))
+        parser.add_examples(examples)
         parser.set_defaults(run=run)
         return parser
 

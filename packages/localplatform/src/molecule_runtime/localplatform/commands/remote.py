@@ -35,7 +35,7 @@ ORG_FILE = "org_id"
 _ADMIN_TOKEN_FILE = "admin_token"  # noqa: S105 - a file name
 _HTTP_SECONDS = 10.0
 _SHORTEST_PREFIX = 4
-_SHOWN_CANDIDATES = 8
+_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,33 +155,38 @@ class Remote:
         Raises:
             CommandError: none or several do.
         """
-        return pick(self.workspaces(), text.strip(), what="workspace", listing="molecule-local workspace list")
+        return pick(
+            self.workspaces(), text.strip(), what="workspace", listing="molecule-local workspace list", name="name"
+        )
 
 
-def pick(candidates: list[Row], text: str, *, what: str, listing: str, name: str = "name") -> Row:
-    """Return the row that a text means: by id, then by name, then by the beginning of the id.
+def pick(candidates: list[Row], text: str, *, what: str, listing: str, name: str | None = None) -> Row:
+    """Return the row that a text means: by its whole id, by name or the beginning of the id, by name in other letters.
 
     Raises:
         CommandError: none or several fit; the message lists those that do.
     """
-    folded = text.casefold()
+
+    def called(row: Row) -> str:
+        return str(row.get(name) or "") if name else ""
+
+    # Agents choose names, so a name must not win over the beginning of another's id.
     ways = (
         lambda row: row["id"] == text,
-        lambda row: row.get(name) == text,
-        lambda row: str(row.get(name) or "").casefold() == folded,
-        lambda row: len(text) >= _SHORTEST_PREFIX and str(row["id"]).startswith(text),
+        lambda row: called(row) == text or (len(text) >= _SHORTEST_PREFIX and str(row["id"]).startswith(text)),
+        lambda row: called(row).casefold() == text.casefold(),
     )
-    for fits in ways:
+    for fits in ways if text else ():
         found = [row for row in candidates if fits(row)]
         if len(found) == 1:
             return found[0]
         if found:
             shown = ", ".join(
-                f"{row['id']} ({console.one_line(str(row.get(name) or ''))})" for row in found[:_SHOWN_CANDIDATES]
+                f"{row['id']} ({console.one_line(called(row))})".removesuffix(" ()") for row in found[:_SHOWN]
             )
-            more = f" and {len(found) - _SHOWN_CANDIDATES} more" if len(found) > _SHOWN_CANDIDATES else ""
+            more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
             raise CommandError(f"{text!r} means {len(found)} {what}s: {shown}{more}; give the id of one of them")
-    names = [str(row.get(name) or "") for row in candidates]
+    names = [called(row) for row in candidates]
     near = [console.one_line(match) for match in difflib.get_close_matches(text, names, n=3)]
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"see: {listing}"
     raise CommandError(f"there is no {what} {text!r}; {hint}")

@@ -17,9 +17,13 @@ if TYPE_CHECKING:
 _SHORTEST_TASK = 20
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: options.Parser) -> None:
     """Add the arguments of `status`."""
     options.add_remote(parser)
+    parser.add_examples("""
+molecule-local status
+molecule-local status --json
+""")
     parser.set_defaults(run=run)
 
 

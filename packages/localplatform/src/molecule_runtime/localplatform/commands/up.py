@@ -27,7 +27,7 @@ _ENOUGH_FILES = 65_536
 """Where there is no hard limit."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: options.Parser) -> None:
     """Add the arguments of `up`."""
     options.add_data(parser)
     parser.add_argument("--host", default=DEFAULT_HOST, help="address to listen on (default: %(default)s)")
@@ -68,6 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print one JSON line instead of text once the platform answers"
     )
+    parser.add_examples("""
+molecule-local up
+molecule-local up --port 0 --data ./team --json
+molecule-local up --host 0.0.0.0 --allow-host host.docker.internal --url-rule private
+""")
     parser.set_defaults(run=run)
 
 

@@ -1,0 +1,137 @@
+"""Runs `molecule-local` as a process of its own against a platform that runs in the test."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio.streams.buffered import BufferedByteReceiveStream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+    from anyio.abc import Process
+
+    from .support import World
+
+SECONDS = 30.0
+COMMAND = [sys.executable, "-W", "error", "-m", "molecule_runtime.localplatform"]
+
+
+def environment(data: Path, **more: str) -> dict[str, str]:
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(data.parent),
+        "MOLECULE_LOCAL_DATA": str(data),
+        "PYTHONIOENCODING": "utf-8",
+        "COLUMNS": "200",
+        **more,
+    }
+
+
+@dataclass(frozen=True)
+class Done:
+    """A process that ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def data(self) -> Any:
+        """The JSON on stdout."""
+        assert (self.code, self.err) == (0, ""), self
+        return json.loads(self.out)
+
+    @property
+    def said(self) -> str:
+        """The text on stdout of a command that did what it was asked."""
+        assert self.code == 0, self
+        return self.out
+
+
+class Running:
+    """A process that runs, read line by line."""
+
+    def __init__(self, process: Process) -> None:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self.process = process
+        self._out = BufferedByteReceiveStream(process.stdout)
+        self._err = BufferedByteReceiveStream(process.stderr)
+
+    async def out_line(self) -> str:
+        return await self._line(self._out)
+
+    async def err_line(self) -> str:
+        return await self._line(self._err)
+
+    async def out_with(self, text: str) -> str:
+        """Read stdout up to a line that holds a text."""
+        while text not in (line := await self.out_line()):
+            pass
+        return line
+
+    async def finish(self) -> Done:
+        """Wait for the end; returns what was not read yet."""
+        with anyio.fail_after(SECONDS):
+            code = await self.process.wait()
+            return Done(code, await _rest(self._out), await _rest(self._err))
+
+    async def _line(self, stream: BufferedByteReceiveStream) -> str:
+        with anyio.fail_after(SECONDS):
+            return (await stream.receive_until(b"\n", 1_000_000)).decode()
+
+
+async def _rest(stream: BufferedByteReceiveStream) -> str:
+    data = stream.buffer
+    try:
+        while True:
+            data += await stream.receive_stream.receive()  # type: ignore[operator]
+    except (anyio.EndOfStream, anyio.ClosedResourceError):
+        return data.decode()
+
+
+@dataclass(frozen=True)
+class Shell:
+    """A terminal on the machine of a platform."""
+
+    world: World
+
+    @property
+    def folder(self) -> Path:
+        return self.world.platform.settings.data
+
+    async def run(self, *arguments: str, stdin: bytes = b"", **environ: str) -> Done:
+        with anyio.fail_after(SECONDS):
+            done = await anyio.run_process(
+                [*COMMAND, *arguments, "--url", self.world.platform.url],
+                input=stdin,
+                check=False,
+                env=environment(self.folder, **environ),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+        return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    @asynccontextmanager
+    async def start(self, *arguments: str, **environ: str) -> AsyncGenerator[Running]:
+        """Run a command that goes on, and end it with the block."""
+        process = await anyio.open_process(
+            [*COMMAND, *arguments, "--url", self.world.platform.url],
+            stdin=subprocess.DEVNULL,
+            env=environment(self.folder, **environ),
+        )
+        async with process:
+            try:
+                yield Running(process)
+            finally:
+                if process.returncode is None:
+                    process.kill()
