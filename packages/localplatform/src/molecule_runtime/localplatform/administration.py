@@ -1,6 +1,4 @@
-"""What only an admin does: org tokens, tokens of workspaces, connections of external ones, the queue, the ledger of delegations
-(contract 5.6, 14.4, 24.6, 24.11).
-"""
+"""What mostly admins do: org tokens, tokens of workspaces, the queue, the ledger (contract 5.6, 14.4, 24.6, 24.11)."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
@@ -186,6 +186,9 @@ class Delegations:
             )
             if settled:
                 activity.insert(connection, row, now)
+                if self._settings.delegation_results_in_inbox:
+                    inbox = replace(row, activity_type="a2a_receive", source_id=job.callee_id, target_id=job.caller_id)
+                    activity.insert(connection, replace(inbox, status="ok" if error is None else "error"), now)
             return settled
 
         if not await self._store.write(record):

@@ -11,7 +11,7 @@ from molecule_runtime.localplatform import timestamps, urls, web
 from molecule_runtime.localplatform.auth import credentials_of
 from molecule_runtime.localplatform.proxy import claim_waiting
 from molecule_runtime.localplatform.routing import Parameter, Route
-from molecule_runtime.localplatform.store import delegations, tokens, workspaces
+from molecule_runtime.localplatform.store import activity, delegations, events, queue, tokens, uploads, workspaces
 from molecule_runtime.localplatform.web import Refusal
 
 if TYPE_CHECKING:
@@ -32,6 +32,15 @@ DEGRADED_FROM = 0.5
 
 RECOVERED_BELOW = 0.1
 """Error rate below which it is online again."""
+
+REGISTER_FAILURE = 300 * timestamps.SECOND
+"""How long a refused registration degrades a workspace (contract 24.1)."""
+
+MCP_GRACE = 120 * timestamps.SECOND
+"""How long a platform workspace may take to load its tools (contract 24.2; the length is ours)."""
+
+REQUIRED_TOOLS = frozenset(f"mcp__molecule-platform__{name}_workspace" for name in ("create", "provision"))
+"""One of these a platform workspace must have loaded (contract 24.2)."""
 
 MAX_SPEND = 10**12
 """Cents."""
@@ -58,6 +67,33 @@ async def register(platform: Platform, request: Request) -> Response:
     credentials = credentials_of(request)
     wanted = _read_register(await web.read_object(request, limit=MAX_REGISTRY_BODY))
     row = await platform.store.read(_admit_register, platform, credentials, wanted)
+    try:
+        url, mode = await _admit_url(platform, wanted, row)
+    except Refusal:
+        if row is not None and credentials.digest is not None:
+            await platform.store.write(workspaces.set_register_failed, wanted.id, platform.now())
+        raise
+    stored, token = await platform.store.write(_store_register, platform, credentials, wanted, url, mode)
+    payload = {"url": stored.url, "agent_card": stored.agent_card, "delivery_mode": stored.delivery_mode}
+    platform.bus.publish("WORKSPACE_ONLINE", stored.id, payload)
+    body: dict[str, Any] = {
+        "status": "registered",
+        "delivery_mode": stored.delivery_mode,
+        "platform_inbound_secret": stored.inbound_secret,
+    }
+    if token is not None:
+        body["auth_token"] = token
+    return web.answer(body)
+
+
+async def _admit_url(platform: Platform, wanted: wire.RegisterRequest, row: WorkspaceRow | None) -> tuple[str, str]:
+    """Return the URL and the delivery mode to store.
+
+    Raises:
+        Refusal: 400 when the URL is missing or may not be called, or a platform workspace lacks its management MCP.
+    """
+    if wanted.kind == "platform" and wanted.mcp_server_present is not True:
+        raise Refusal(400, "platform agent identity is incomplete", hint="mcp_server_present must be true")
     mode = wanted.delivery_mode or (row.delivery_mode if row else "push")
     url = wanted.url.strip()
     card_url = wanted.agent_card.get("url")
@@ -73,17 +109,7 @@ async def register(platform: Platform, request: Request) -> Response:
     else:
         # Nothing calls a workspace that polls; what it names instead (`remote://no-inbound`) is of no use to peers either.
         url = ""
-    stored, token = await platform.store.write(_store_register, platform, credentials, wanted, url, mode)
-    payload = {"url": stored.url, "agent_card": stored.agent_card, "delivery_mode": stored.delivery_mode}
-    platform.bus.publish("WORKSPACE_ONLINE", stored.id, payload)
-    body: dict[str, Any] = {
-        "status": "registered",
-        "delivery_mode": stored.delivery_mode,
-        "platform_inbound_secret": stored.inbound_secret,
-    }
-    if token is not None:
-        body["auth_token"] = token
-    return web.answer(body)
+    return url, mode
 
 
 async def heartbeat(platform: Platform, request: Request) -> Response:
@@ -185,11 +211,18 @@ async def check_access(platform: Platform, request: Request) -> Response:
 async def sweep(platform: Platform) -> list[str]:
     """Take silent workspaces offline, and write down what need not be written at once; returns who went offline."""
     now = platform.now()
-    older_than = now - timestamps.from_seconds(platform.settings.stale_after)
+    settings = platform.settings
+    older_than = now - timestamps.from_seconds(settings.stale_after)
+    kept_from = now - timestamps.from_seconds(settings.activity_retention)
 
     def store(connection: sqlite3.Connection) -> list[str]:
         platform.auth.store_used(connection)
         delegations.mark_stuck(connection, now)
+        activity.prune(connection, before=kept_from, ceiling=now - timestamps.from_seconds(settings.activity_ceiling))
+        delegations.prune(connection, kept_from)
+        queue.prune(connection, kept_from)
+        events.prune(connection)
+        uploads.expire(connection, now)
         return workspaces.sweep_stale(connection, older_than=older_than, now=now)
 
     gone = await platform.store.write(store)
@@ -223,6 +256,8 @@ def _admit_register(
     platform.auth.require_registered(connection, credentials, wanted.id)
     if wanted.kind == "platform" and (row is None or row.kind != "platform"):
         raise Refusal(403, "kind 'platform' cannot be claimed by registering")
+    if wanted.kind == "platform" and row is not None and row.parent_id is not None:
+        raise Refusal(409, "the platform workspace must be the root of its organisation")
     return row
 
 
@@ -268,10 +303,12 @@ def _store_beat(
     card = None
     if beat.agent_card is not None and before.agent_card_json is None:
         card = web.dump(_reconciled(beat.agent_card, before)).decode()
+    unloaded_since = _unloaded_since(before, beat, now)
+    register_failed_at = before.register_failed_at if beat.agent_card is None else None
     workspaces.set_beat(
         connection,
         workspace_id,
-        status=_status_after(before.status, beat),
+        status=_status_after(before, beat, unloaded_since, register_failed_at, now),
         error_rate=beat.error_rate,
         sample_error=beat.sample_error[:_KEPT_TEXT],
         active_tasks=web.clamp(beat.active_tasks),
@@ -279,23 +316,47 @@ def _store_beat(
         current_task=beat.current_task[:_KEPT_TEXT],
         monthly_spend=None if spend is None else web.clamp(spend, MAX_SPEND),
         agent_card=card,
+        mcp_server_present=beat.mcp_server_present,
+        mcp_unloaded_since=unloaded_since,
+        register_failed_at=register_failed_at,
         now=now,
     )
     after = _row(connection, workspace_id)
     return _Beat(before, after, proven, claim_waiting(connection, after, now))
 
 
-def _status_after(status: str, beat: wire.HeartbeatRequest) -> str:
+def _status_after(
+    before: WorkspaceRow,
+    beat: wire.HeartbeatRequest,
+    unloaded_since: int | None,
+    register_failed_at: int | None,
+    now: int,
+) -> str:
     """Apply the transitions of contract 2.5 and 24.2; paused and hibernated rows stay what they are."""
-    if status in _REVIVED:
-        status = "online"
+    status = "online" if before.status in _REVIVED else before.status
+    if status not in {"online", "degraded"}:
+        return status
+    if before.kind == "platform":
+        if beat.mcp_server_present is not True:
+            return "failed"
+        if unloaded_since is not None and now - unloaded_since > MCP_GRACE:
+            return "degraded"
+    if register_failed_at is not None and now - register_failed_at < REGISTER_FAILURE:
+        return "degraded"
     own_judgement = beat.runtime_metadata is not None and beat.runtime_metadata.capabilities.get("status_mgmt") is True
     if status == "online":
         failing = beat.error_rate >= DEGRADED_FROM and not own_judgement
         return "degraded" if failing or beat.runtime_state == "wedged" else "online"
-    if status == "degraded" and beat.error_rate < RECOVERED_BELOW and beat.runtime_state == "":
+    if beat.error_rate < RECOVERED_BELOW and beat.runtime_state == "":
         return "online"
     return status
+
+
+def _unloaded_since(before: WorkspaceRow, beat: wire.HeartbeatRequest, now: int) -> int | None:
+    """Return since when a platform workspace has not said that its management tool is loaded, or None when it has."""
+    if before.kind != "platform" or not REQUIRED_TOOLS.isdisjoint(beat.loaded_mcp_tools or ()):
+        return None
+    return before.mcp_unloaded_since or now
 
 
 def _publish_beat(platform: Platform, beat: _Beat) -> None:

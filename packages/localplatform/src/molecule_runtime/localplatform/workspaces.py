@@ -33,11 +33,12 @@ NAME_UNSAFE = re.compile(r"[\r\n{}\[\]|>*&!]")
 """What no name and no role may hold (14.2)."""
 
 _MAX_TIER = 4
-MAX_CHARS = {"name": 255, "role": 1000, "runtime": 100}
-"""Characters of a name, a role and a runtime (14.2)."""
+MAX_CHARS = {"name": 255, "role": 1000, "runtime": 100, "workspace_dir": 4096}
+"""Characters of a name, a role, a runtime (14.2) and a folder."""
 
-_COSMETIC = frozenset({"name", "role"})
-_CHANGEABLE = frozenset({"name", "role", "tier", "parent_id", "runtime"})
+_COSMETIC = frozenset({"name", "role", "x", "y", "collapsed"})
+_CHANGEABLE = _COSMETIC | {"tier", "parent_id", "runtime", "workspace_dir"}
+_MAX_COORDINATE = 1e9
 
 
 async def create(platform: Platform, request: Request) -> Response:
@@ -286,7 +287,7 @@ def _check_change(key: str, value: Any) -> None:
         raise Refusal(400, f"{key} must not be empty")
     if len(value) > MAX_CHARS[key]:
         raise Refusal(400, f"{key} must be at most {MAX_CHARS[key]} characters")
-    if NAME_UNSAFE.search(value):
+    if (_LINE_BREAK if key == "workspace_dir" else NAME_UNSAFE).search(value):
         raise Refusal(400, f"{key} contains invalid characters")
 
 

@@ -141,6 +141,13 @@ def interrupted(connection: sqlite3.Connection) -> list[DelegationRow]:
     return [DelegationRow(**dict(row)) for row in found]
 
 
+def prune(connection: sqlite3.Connection, before: int) -> None:
+    """Delete what ended before a moment; its keys end with it (contract 6.1)."""
+    connection.execute(
+        "DELETE FROM delegations WHERE status IN ('completed', 'failed', 'stuck') AND updated_at < ?", (before,)
+    )
+
+
 def mark_stuck(connection: sqlite3.Connection, now: int) -> None:
     """Mark what is past its deadline."""
     connection.execute(

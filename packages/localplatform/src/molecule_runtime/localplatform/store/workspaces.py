@@ -18,7 +18,8 @@ _COLUMNS = (
     "id, name, role, tier, kind, runtime, model, status, parent_id, url, delivery_mode, agent_card_json, inbound_secret,"
     " last_heartbeat_at, error_rate, sample_error, active_tasks, max_concurrent_tasks, uptime_seconds, current_task, budget_limit,"
     " monthly_spend, last_outbound_at, last_acked_seq, created_at, updated_at, removed_at, broadcast_enabled, talk_to_user_enabled,"
-    " can_delegate, mcp_server_present, mcp_unloaded_since, register_failed_at, chat_context_id, workspace_dir, workspace_access, x, y, collapsed"
+    " can_delegate, mcp_server_present, mcp_unloaded_since, register_failed_at, chat_context_id, workspace_dir, workspace_access, x, y,"
+    " collapsed"
 )
 
 

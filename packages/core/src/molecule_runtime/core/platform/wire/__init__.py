@@ -35,6 +35,8 @@ def _objects(value: object) -> object:
     return [cast("JsonObject", item) for item in cast("list[object]", value) if isinstance(item, dict)]
 
 
+Coordinate = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
+
 # What other agents wrote: the platform takes any JSON for a card (4.1), and one peer's odd one must not spoil a whole list.
 AgentCard: TypeAlias = Annotated[JsonObject | None, BeforeValidator(_object_or_none)]
 Attachments: TypeAlias = Annotated[list[JsonObject] | None, BeforeValidator(_objects)]
@@ -318,6 +320,24 @@ class PatchWorkspaceRequest(Request):
     tier: int | None = Field(default=None, ge=0, le=4)
     parent_id: str | None = None
     runtime: Annotated[str, StringConstraints(min_length=1, max_length=100)] | None = None
+    workspace_dir: Annotated[str, StringConstraints(max_length=4096)] | None = None
+    x: Coordinate | None = None
+    y: Coordinate | None = None
+    collapsed: bool | None = Field(default=None, strict=True)
+
+
+class Canvas(Request):
+    """14.2: where the workspace stands on the page."""
+
+    x: Coordinate = 0.0
+    y: Coordinate = 0.0
+
+
+class InitialMemory(Request):
+    """14.2: a memory that the workspace begins with."""
+
+    content: NonEmpty
+    scope: Literal["LOCAL", "TEAM", "GLOBAL"] = "LOCAL"
 
 
 class CreateWorkspaceRequest(Request):
@@ -332,7 +352,14 @@ class CreateWorkspaceRequest(Request):
     url: str | None = None
     parent_id: str | None = None
     delivery_mode: DeliveryMode | None = None
+    kind: Literal["workspace", "platform"] = "workspace"
     max_concurrent_tasks: int = Field(default=1, ge=1)
+    budget_limit: Annotated[int, Field(ge=0, strict=True)] | None = None
+    workspace_dir: Annotated[str, StringConstraints(max_length=4096)] | None = None
+    workspace_access: Literal["none", "read_only", "read_write"] = "none"
+    canvas: Canvas | None = None
+    secrets: dict[str, str] = Field(default_factory=dict, repr=False)
+    initial_memories: list[InitialMemory] = Field(default_factory=list[InitialMemory])
 
 
 class Connection(Response):

@@ -4,7 +4,7 @@ ALTER TABLE workspaces ADD COLUMN broadcast_enabled INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE workspaces ADD COLUMN talk_to_user_enabled INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE workspaces ADD COLUMN can_delegate INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE workspaces ADD COLUMN mcp_server_present INTEGER;
-ALTER TABLE workspaces ADD COLUMN loaded_mcp_tools_json TEXT;
+ALTER TABLE workspaces ADD COLUMN mcp_unloaded_since INTEGER;
 ALTER TABLE workspaces ADD COLUMN register_failed_at INTEGER;
 ALTER TABLE workspaces ADD COLUMN chat_context_id TEXT;
 ALTER TABLE workspaces ADD COLUMN workspace_dir TEXT;
