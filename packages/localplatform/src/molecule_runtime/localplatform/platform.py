@@ -14,13 +14,15 @@ import anyio
 
 from molecule_runtime.core.secretfile import read_secret, write_private
 from molecule_runtime.localplatform import registry, timestamps
+from molecule_runtime.localplatform.agents import agent_client
 from molecule_runtime.localplatform.auth import Auth
 from molecule_runtime.localplatform.background import Background
 from molecule_runtime.localplatform.delegation import Delegations
 from molecule_runtime.localplatform.errors import DataFolderError
 from molecule_runtime.localplatform.events import EventBus
 from molecule_runtime.localplatform.provisioning import Hosting
-from molecule_runtime.localplatform.proxy import Proxy, agent_client, claim_waiting, read_envelope
+from molecule_runtime.localplatform.proxy import Proxy, claim_waiting, read_envelope
+from molecule_runtime.localplatform.scheduler import Scheduler
 from molecule_runtime.localplatform.store import Store, queue, tokens, workspaces
 from molecule_runtime.localplatform.streams import EventLog
 from molecule_runtime.localplatform.web import loads
@@ -67,6 +69,7 @@ class Platform:
     proxy: Proxy
     delegations: Delegations
     hosting: Hosting
+    scheduler: Scheduler
     agents: httpx.AsyncClient
     upload_slots: anyio.Semaphore
     admin_token: str = field(repr=False)
@@ -137,7 +140,17 @@ async def open_platform(settings: LocalSettings) -> AsyncGenerator[Platform]:
             settings=settings,
             metadata=metadata,
         )
+        hosting = Hosting()
         delegations = Delegations(store=store, bus=bus, proxy=proxy, background=background, settings=settings)
+        scheduler = Scheduler(
+            store=store,
+            bus=bus,
+            proxy=proxy,
+            hosting=hosting,
+            background=background,
+            settings=settings,
+            metadata=metadata,
+        )
         platform = Platform(
             settings=settings,
             store=store,
@@ -146,7 +159,8 @@ async def open_platform(settings: LocalSettings) -> AsyncGenerator[Platform]:
             background=background,
             proxy=proxy,
             delegations=delegations,
-            hosting=Hosting(),
+            hosting=hosting,
+            scheduler=scheduler,
             agents=http,
             upload_slots=anyio.Semaphore(_CONCURRENT_UPLOADS),
             admin_token=admin_token,
@@ -158,6 +172,7 @@ async def open_platform(settings: LocalSettings) -> AsyncGenerator[Platform]:
         housekeeping = await stack.enter_async_context(Background.open())
         housekeeping.start(_sweep_for_ever(platform), name="sweep")
         housekeeping.start(event_log.run(), name="event log")
+        housekeeping.start(scheduler.run(), name="schedules")
         try:
             yield platform
         finally:

@@ -65,6 +65,10 @@ class RunningPlatform:
         """Look for silent workspaces now instead of at the next interval; returns who went offline."""
         return await registry.sweep(self._platform)
 
+    async def tick(self) -> int:
+        """Send the schedules that are due now instead of at the next interval; returns how many runs wait."""
+        return await self._platform.scheduler.tick()
+
     async def idle(self) -> None:
         """Wait until no turn, delegation or queued message is under way."""
         await self._platform.background.idle()

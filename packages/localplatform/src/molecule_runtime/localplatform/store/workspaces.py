@@ -310,6 +310,17 @@ def sweep_stale(connection: sqlite3.Connection, *, older_than: int, now: int) ->
     return [row["id"] for row in found.fetchall()]
 
 
+def reset_busy(connection: sqlite3.Connection, *, silent_since: int, now: int) -> list[tuple[str, str]]:
+    """Free the workspaces that claim to be busy but gave no sign of life since then (12.7); returns their ids and current tasks."""
+    found = connection.execute(
+        "UPDATE workspaces SET active_tasks = 0, updated_at = ? WHERE active_tasks > 0 AND coalesce(last_heartbeat_at, 0) < ?"
+        " AND NOT EXISTS (SELECT 1 FROM activity WHERE activity.workspace_id = workspaces.id AND activity.created_at >= ?)"
+        " RETURNING id, current_task",
+        (now, silent_since, silent_since),
+    )
+    return [(row["id"], row["current_task"]) for row in found.fetchall()]
+
+
 def touch_outbound(connection: sqlite3.Connection, workspace_id: str, now: int) -> None:
     """Stamp the last message that a workspace sent."""
     connection.execute("UPDATE workspaces SET last_outbound_at = ? WHERE id = ?", (now, workspace_id))
