@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import logging
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from molecule_runtime.core import logs
+from molecule_runtime.core.errors import ConfigurationError
 from molecule_runtime.core.secretfile import write_private
 from molecule_runtime.localplatform.commands import console, options
 from molecule_runtime.localplatform.commands.remote import ENDPOINT_FILE, ORG_FILE
+from molecule_runtime.localplatform.errors import SeedError
 from molecule_runtime.localplatform.settings import DEFAULT_HOST, DEFAULT_PORT, LocalSettings
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from molecule_runtime.localplatform.team.members import Team
+    from molecule_runtime.localplatform.team.reports import Report
 
 if sys.platform != "win32":
     import resource
@@ -66,7 +71,23 @@ def add_arguments(parser: options.Parser) -> None:
         help="leave the results of delegations in the inbox of the workspace that delegated, too",
     )
     parser.add_argument(
-        "--json", action="store_true", help="print one JSON line instead of text once the platform answers"
+        "--seed",
+        type=Path,
+        metavar="FILE",
+        help="have a team at work: the workspaces of this YAML file, and their processes",
+    )
+    parser.add_argument(
+        "--prune",
+        action="store_true",
+        help="with --seed: remove the workspaces of members that are not in the file any more",
+    )
+    parser.add_argument(
+        "--seed-schema", action="store_true", help="print the JSON Schema of such a file, for editors, and end"
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print one JSON line instead of text once the platform answers, and one for whatever happens to the team",
     )
     parser.add_examples("""
 molecule-local up
@@ -80,11 +101,19 @@ def run(args: argparse.Namespace) -> int:
     """Run the platform until SIGINT or SIGTERM."""
     import anyio
 
+    if args.seed_schema:
+        return _print_schema()
     logs.configure(default_level="WARNING" if args.json else "INFO")
     # It says when it starts and stops, which we say ourselves.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    try:
+        team = _team_of(args)
+    except SeedError as exc:
+        for finding in exc.findings:
+            console.complain(str(finding))
+        return 2
     raise_open_files()
-    anyio.run(_serve_until_signal, settings_of(args), bool(args.json))
+    anyio.run(_serve_until_signal, settings_of(args), bool(args.json), team, bool(args.prune))
     return 0
 
 
@@ -115,15 +144,56 @@ def raise_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def _serve_until_signal(settings: LocalSettings, as_json: bool) -> None:
+def _team_of(args: argparse.Namespace) -> Team | None:
+    """Return the team that is to be at work."""
+    if args.seed is None:
+        if args.prune:
+            raise ConfigurationError("--prune is about the team of a seed; add --seed FILE")
+        return None
+    from molecule_runtime.localplatform.team.reading import read_team
+
+    return read_team(args.seed.expanduser())
+
+
+def _print_schema() -> int:
+    from molecule_runtime.localplatform.team.seed import json_schema
+
+    console.say(json.dumps(json_schema(), indent=2))
+    return 0
+
+
+class _Progress:
+    """Tells on stdout what happens to the team, as long as somebody reads it."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._read = True
+
+    def tell(self, report: Report) -> None:
+        if not self._read:
+            return
+        try:
+            if self._as_json:
+                console.emit(report.body())
+            else:
+                console.say(console.safe(report.line()))
+        except OSError:
+            # The reader left. That is no reason to stop, and Python would complain again while it flushes at exit.
+            self._read = False
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+async def _serve_until_signal(settings: LocalSettings, as_json: bool, team: Team | None, prune: bool) -> None:
     import anyio
 
     from molecule_runtime.localplatform.platform import ADMIN_TOKEN_FILE
     from molecule_runtime.localplatform.server import serve
+    from molecule_runtime.localplatform.team.staffing import Staffing, staffed
 
     endpoint = settings.data / ENDPOINT_FILE
     org = settings.data / ORG_FILE
-    async with serve(settings) as platform:
+    # The team ends while the platform still answers, and outside of the receiver: a second signal ends that, too.
+    async with serve(settings) as platform, contextlib.AsyncExitStack() as at_work:
         # Signals count from here to the moment one arrives; a second one, during the stop, ends the process at once.
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             if settings.org_id:
@@ -143,6 +213,9 @@ async def _serve_until_signal(settings: LocalSettings, as_json: bool) -> None:
                 )
             else:
                 console.say(_welcome(platform.url, settings, token_file))
+            if team is not None:
+                progress = _Progress(as_json=as_json)
+                await at_work.enter_async_context(staffed(platform, team, progress.tell, Staffing(prune=prune)))
             async for _ in signals:
                 break
         endpoint.unlink(missing_ok=True)

@@ -10,15 +10,16 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from molecule_runtime.core import env, features
-from molecule_runtime.core.config.document import Document
+from molecule_runtime.core.config.document import NOTHING, Document
 from molecule_runtime.core.config.findings import Finding, KeyPath, safe
 from molecule_runtime.core.config.positions import Problem
 from molecule_runtime.core.errors import MissingFeatureError
 from molecule_runtime.core.secretfile import expand_home
 from molecule_runtime.localplatform.errors import SeedError
+from molecule_runtime.localplatform.team.family import check_names, check_ports, parents_first, parents_of, places_of
 from molecule_runtime.localplatform.team.members import EXTERNAL, Member, RestartRule, Team
 from molecule_runtime.localplatform.team.seats import OWN_FILES, OWN_VARIABLES
 from molecule_runtime.localplatform.team.seed import Defaults, Entry, Seed
@@ -27,6 +28,7 @@ from molecule_runtime.localplatform.workspaces import MAX_CHARS, NAME_UNSAFE
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from molecule_runtime.localplatform.team.family import Place
     from molecule_runtime.localplatform.team.seed import Variable
 
 logger = logging.getLogger(__name__)
@@ -95,18 +97,6 @@ def load_team(path: Path, environ: Mapping[str, str] | None = None) -> LoadedSee
     return LoadedSeed(team=None if reading.failed else team, findings=reading.in_order())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
-    """An entry of the file, with its place there and the entry around it."""
-
-    path: KeyPath
-    entry: Entry
-    above: Entry | None
-
-    def at(self, key: str) -> KeyPath:
-        return (*self.path, key)
-
-
 class _Reading(Document[Seed]):
     """The reading of one seed."""
 
@@ -114,6 +104,7 @@ class _Reading(Document[Seed]):
         super().__init__(path, Seed, missing=_MISSING)
         self._environ = environ
         self._folder = path.absolute().parent
+        self._noted: set[tuple[str, KeyPath]] = set()
 
     def run(self) -> Team | None:
         values = self.read()
@@ -121,87 +112,42 @@ class _Reading(Document[Seed]):
         self.look_for_unknown_keys(values, "warning")
         if seed is None:
             return None
-        places = list(_places(seed.workspaces, ("workspaces",), None))
+        places = list(places_of(seed.workspaces))
         if not places:
             self.add("error", "no-members", ("workspaces",), "names nobody", "add `- name: ...` for each member")
         elif len(places) > MAX_MEMBERS:
             message = f"has {len(places)} members, each of which is a process here"
             self.add("error", "too-many", ("workspaces",), message, f"keep it to {MAX_MEMBERS}")
             return None
-        self._check_names(places)
-        parents = self._parents(places)
-        self._check_ports(places)
+        check_names(self, places)
+        parents = parents_of(self, places)
+        check_ports(self, places)
         members = {place.entry.name.strip(): self._member(place, seed.defaults, parents) for place in places}
         self._check_variables(("defaults", "env"), seed.defaults.env)
         self._check_config(("defaults", "config"), seed.defaults.config)
         if self.failed:
             return None
-        return Team(name=seed.name.strip() or self.path.stem, members=tuple(_parents_first(members)))
+        return Team(name=seed.name.strip() or self.path.stem, members=tuple(parents_first(members)))
 
-    # --- names and parents ------------------------------------------------------------------------------------------------
-
-    def _check_names(self, places: list[_Place]) -> None:
-        first: dict[str, _Place] = {}
-        for place in places:
-            path, name = place.at("name"), place.entry.name
-            for key, text in (("name", name), ("role", place.entry.role)):
-                if unsafe := NAME_UNSAFE.search(text):
-                    message = f"holds {unsafe.group()!r}, which no {key} of a workspace may hold"
-                    self.add("error", "wrong-value", place.at(key), message, "leave it out", value=text)
-                elif len(text) > MAX_CHARS[key]:
-                    message = f"is longer than {MAX_CHARS[key]} characters"
-                    self.add("error", "wrong-value", place.at(key), message, "shorten it", value=text)
-            if not name.strip():
-                self.add("error", "wrong-value", path, "must not be empty", "give the member a name", value=name)
-                continue
-            other = first.setdefault(name.strip().casefold(), place)
-            if other is not place:
-                line, _ = self.reader.values.get(other.at("name"), (0, 0))
-                message = f"is the name of another member too, in line {line}"
-                remedy = "choose another: members find each other, and their workspaces, by name"
-                self.add("error", "duplicate-name", path, message, remedy, value=name)
-
-    def _parents(self, places: list[_Place]) -> dict[str, str]:
-        """Return who stands below whom, where that makes sense."""
-        names = {place.entry.name.strip() for place in places}
-        parents: dict[str, str] = {}
-        for place in places:
-            name, wanted = place.entry.name.strip(), place.entry.parent.strip()
-            path = place.at("parent")
-            if place.above is not None:
-                parents[name] = place.above.name.strip()
-                if wanted and wanted != parents[name]:
-                    message = f"differs from the member around it, {safe(parents[name])!r}"
-                    self.add("error", "two-parents", path, message, "remove one of the two", value=wanted)
-            elif wanted and wanted not in names:
-                near = difflib.get_close_matches(wanted, sorted(names), n=1)
-                remedy = f"did you mean {safe(near[0])!r}?" if near else "name a member of this file"
-                self.add("error", "unknown-parent", path, "is not a member", remedy, value=wanted)
-            elif wanted:
-                parents[name] = wanted
-        for place in places:
-            circle = _circle(place.entry.name.strip(), parents)
-            if circle and place.entry.parent:
-                shown = " below ".join(repr(safe(name)) for name in circle)
-                message = f"leads back to the member itself: {shown}"
-                self.add("error", "cycle", place.at("parent"), message, "let one of them stand at the top")
-                for name in circle:
-                    parents.pop(name, None)
-        return parents
-
-    def _check_ports(self, places: list[_Place]) -> None:
-        taken: dict[int, str] = {}
-        for place in places:
-            port = place.entry.port
-            if port and taken.setdefault(port, place.entry.name) != place.entry.name:
-                message = f"is the port of {safe(taken[port])!r} too"
-                self.add(
-                    "error", "duplicate-port", place.at("port"), message, "choose another, or remove it", value=port
-                )
+    def add(
+        self,
+        severity: Literal["error", "warning"],
+        code: str,
+        path: KeyPath,
+        message: str,
+        remedy: str,
+        *,
+        value: object = NOTHING,
+        place: tuple[int, int] | None = None,
+    ) -> None:
+        """Add a finding, once: what is wrong with a default is found for each member that has it."""
+        if (code, path) not in self._noted:
+            self._noted.add((code, path))
+            super().add(severity, code, path, message, remedy, value=value, place=place)
 
     # --- one member -------------------------------------------------------------------------------------------------------
 
-    def _member(self, place: _Place, defaults: Defaults, parents: Mapping[str, str]) -> Member:
+    def _member(self, place: Place, defaults: Defaults, parents: Mapping[str, str]) -> Member:
         entry = place.entry
         given = entry.model_fields_set
         name = entry.name.strip()
@@ -210,7 +156,13 @@ class _Reading(Document[Seed]):
         if entry.external or entry.runtime == EXTERNAL:
             self._check_external(place)
             return Member(
-                name=name, role=role, parent=parents.get(name), runtime=EXTERNAL, delivery=entry.delivery, files=files
+                name=name,
+                role=role,
+                parent=parents.get(name),
+                external=True,
+                runtime=EXTERNAL,
+                delivery=entry.delivery,
+                files=files,
             )
         if entry.delivery == "poll" and "delivery" in given:
             remedy = "remove it, or set `external: true` for an agent that connects from elsewhere"
@@ -232,7 +184,7 @@ class _Reading(Document[Seed]):
             name=name,
             role=role,
             parent=parents.get(name),
-            runtime=source.runtime or module.rpartition(".")[2] or Path(next(iter(command), "")).name,
+            runtime=source.runtime or _label(module, command),
             adapter_module=module,
             adapter_folder=folder,
             command=command,
@@ -244,7 +196,7 @@ class _Reading(Document[Seed]):
             restart=_restart(entry, defaults),
         )
 
-    def _check_external(self, place: _Place) -> None:
+    def _check_external(self, place: Place) -> None:
         for key in ("runtime", "adapter", "command", "config", "prompt", "env", "port", "restart"):
             if key in place.entry.model_fields_set and not (key == "runtime" and place.entry.runtime == EXTERNAL):
                 message = "means nothing for a member that connects from elsewhere"
@@ -295,7 +247,7 @@ class _Reading(Document[Seed]):
             self.add("error", "unknown-command", (*path, 0), message, remedy, value=program)
         return (found or program, *arguments)
 
-    def _files(self, place: _Place) -> Iterator[Path]:
+    def _files(self, place: Place) -> Iterator[Path]:
         names: set[str] = set()
         for index, text in enumerate(place.entry.files):
             path, file = (*place.at("files"), index), self._resolved(text)
@@ -353,37 +305,11 @@ class _Reading(Document[Seed]):
 _ADAPTER_REMEDY = "write ./FILE.py for a file beside this one, or the name of an installed module"
 
 
-def _places(entries: Sequence[Entry], path: KeyPath, above: Entry | None) -> Iterator[_Place]:
-    for index, entry in enumerate(entries):
-        here = (*path, index)
-        yield _Place(path=here, entry=entry, above=above)
-        yield from _places(entry.children, (*here, "children"), entry)
-
-
-def _circle(name: str, parents: Mapping[str, str]) -> list[str]:
-    """Return the way from a member back to itself, or nothing when it leads to the top."""
-    way = [name]
-    while (above := parents.get(way[-1])) is not None:
-        if above == name:
-            return [*way, name]
-        if above in way:
-            return []
-        way.append(above)
-    return []
-
-
-def _parents_first(members: Mapping[str, Member]) -> Iterator[Member]:
-    seated: set[str] = set()
-
-    def seat(member: Member) -> Iterator[Member]:
-        if member.name not in seated:
-            if member.parent is not None:
-                yield from seat(members[member.parent])
-            seated.add(member.name)
-            yield member
-
-    for member in members.values():
-        yield from seat(member)
+def _label(module: str, command: Sequence[str]) -> str:
+    """Return what to call what runs a member, where the seed has no name for it."""
+    label = module.rpartition(".")[2] or Path(next(iter(command), "")).name
+    label = NAME_UNSAFE.sub("-", label)[: MAX_CHARS["runtime"]]
+    return f"{label}-here" if label == EXTERNAL else label
 
 
 def _restart(entry: Entry, defaults: Defaults) -> RestartRule:
