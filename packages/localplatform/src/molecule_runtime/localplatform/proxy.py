@@ -52,9 +52,6 @@ UNREACHABLE = "failed to reach workspace agent"
 BUSY_RETRY_SECONDS = 30
 SUMMARY_CHARS = 1000
 
-_CONNECT_SECONDS = 10.0
-# Below the 5 s after which uvicorn closes an idle connection, so that a message is not lost to one that is just closing.
-_KEEPALIVE_SECONDS = 4.0
 _SETTLING = frozenset({"provisioning", "awaiting_agent"})
 _STOPPING_RETRY_SECONDS = 5
 _WAKING_RETRY_SECONDS = 15
@@ -312,7 +309,9 @@ class Proxy:
             "Content-Type": "application/json",
             "Authorization": f"Bearer {target.inbound_secret}",
         }
-        request = self._http.build_request("POST", target.url, content=content, headers=headers)
+        request = self._http.build_request(
+            "POST", target.url, content=content, headers=headers, extensions={"workspace": target.id}
+        )
         try:
             response = await self._http.send(request, stream=True)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as exc:
@@ -444,17 +443,6 @@ def _inbox_row(source_id: str | None, target: WorkspaceRow, message: Envelope) -
         summary=message.text[:SUMMARY_CHARS],
         request_body=message.body,
         message_id=message.message_id,
-    )
-
-
-def agent_client() -> httpx.AsyncClient:
-    """Return the client for calls to agents: no proxy, no redirects, no deadline for the answer (the idle timer sets one)."""
-    return httpx.AsyncClient(
-        follow_redirects=False,
-        trust_env=False,
-        timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=_KEEPALIVE_SECONDS),
-        headers={"User-Agent": "molecule-local", "Accept": "application/json", "Accept-Encoding": "identity"},
     )
 
 
