@@ -28,8 +28,15 @@ def clock() -> Clock:
 
 @pytest.fixture
 def settings(tmp_path: Path, clock: Clock) -> LocalSettings:
-    # The sweep is called by hand where a test needs it.
-    return LocalSettings(data=tmp_path / "data", port=0, clock=clock, sweep_interval=3600, delegation_retry_after=0.01)
+    # The sweep and the schedules are called by hand where a test needs them.
+    return LocalSettings(
+        data=tmp_path / "data",
+        port=0,
+        clock=clock,
+        sweep_interval=3600,
+        schedule_tick=3600,
+        delegation_retry_after=0.01,
+    )
 
 
 @pytest.fixture
