@@ -14,17 +14,24 @@ from molecule_runtime.core.identity import validate_workspace_id
 from molecule_runtime.core.platform.client import PlatformClient
 from molecule_runtime.core.targets import WorkspaceTarget
 from molecule_runtime.core.tokens import TokenFile
-from molecule_runtime.localplatform.demo.processes import child, tail
-from molecule_runtime.localplatform.demo.team import Seat, environment, host_command, members, seat
+from molecule_runtime.localplatform.demo.team import team as demo_team
 from molecule_runtime.localplatform.server import serve
 from molecule_runtime.localplatform.settings import LocalSettings
+from molecule_runtime.localplatform.team.logfile import tail
+from molecule_runtime.localplatform.team.seating import take_seats
+from molecule_runtime.localplatform.team.seats import environment
+from molecule_runtime.localplatform.team.staffing import address_of, at_work, office_of
+from molecule_runtime.localplatform.team.supervisor import Pace
+from molecule_runtime.localplatform.team.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Mapping
     from pathlib import Path
 
     from molecule_runtime.core.platform.pools import ConnectionPools
     from molecule_runtime.localplatform.server import RunningPlatform
+    from molecule_runtime.localplatform.team.reports import Report
+    from molecule_runtime.localplatform.team.seats import Seat
 
 ONLINE_SECONDS = 60.0
 
@@ -34,7 +41,7 @@ class Team:
     """A platform with its lead and specialists at work, and a free seat for an external agent."""
 
     platform: RunningPlatform
-    seats: dict[str, Seat]
+    seats: Mapping[str, Seat]
 
     def url_of(self, name: str) -> str:
         return f"http://127.0.0.1:{self.seats[name].port}"
@@ -43,7 +50,7 @@ class Team:
         return self.seats[name].workspace_id
 
     def mcp_environment(self) -> dict[str, str]:
-        return environment(self.seats["scout"], platform_url=self.platform.url)
+        return environment(self.seats["scout"], address_of(self.platform))
 
     def client_of(self, name: str, pools: ConnectionPools) -> PlatformClient:
         place = self.seats[name]
@@ -67,28 +74,26 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 async def team(root: Path, anyio_backend: str) -> AsyncGenerator[Team]:
+    waiting = {"lead", "calc", "atlas"}
+    all_online = anyio.Event()
+
+    def tell(report: Report) -> None:
+        if report.kind == "online":
+            waiting.discard(report.member)
+        if not waiting:
+            all_online.set()
+
     async with AsyncExitStack() as stack:
         platform = await stack.enter_async_context(serve(LocalSettings(data=root / "platform", port=0)))
-        seats = await seat(
-            members(None), platform_url=platform.url, admin_token=platform.admin_token, root=root / "seats"
-        )
-        hosts = [place for place in seats.values() if not place.member.external]
-        frames = await stack.enter_async_context(platform.bus.subscribe())
-        for place in hosts:
-            await stack.enter_async_context(
-                child(host_command(), environ=environment(place, platform_url=platform.url), log=place.log)
-            )
-        waiting = {place.workspace_id for place in hosts}
+        seated = await take_seats(demo_team(None), office_of(platform), tell)
+        watch = await stack.enter_async_context(Watch.open())
+        await stack.enter_async_context(at_work(platform, seated, tell, watch, Pace(stop=5)))
         try:
             with anyio.fail_after(ONLINE_SECONDS):
-                async for frame in frames:
-                    if frame.event == "WORKSPACE_ONLINE":
-                        waiting.discard(frame.workspace_id)
-                    if not waiting:
-                        break
+                await all_online.wait()
         except TimeoutError:
-            pytest.fail("\n".join(f"{place.member.name}: {tail(place.log)}" for place in hosts))
-        yield Team(platform=platform, seats=seats)
+            pytest.fail("\n".join(f"{name}: {tail(seated.seats[name].log)}" for name in sorted(waiting)))
+        yield Team(platform=platform, seats=seated.seats)
 
 
 @pytest.fixture

@@ -14,9 +14,10 @@ import pytest
 import yaml
 
 from molecule_runtime.core.envelope import Reply, message_send, read_answer
-from molecule_runtime.localplatform.demo.processes import child, tail
 from molecule_runtime.localplatform.server import serve
 from molecule_runtime.localplatform.settings import LocalSettings
+from molecule_runtime.localplatform.team.logfile import tail
+from molecule_runtime.localplatform.team.processes import child
 
 if TYPE_CHECKING:
     from molecule_runtime.localplatform.events import Subscription

@@ -10,7 +10,7 @@ from molecule_runtime.core import env
 from molecule_runtime.localplatform.demo.team import script
 
 if TYPE_CHECKING:
-    from molecule_runtime.localplatform.demo.team import Seat
+    from molecule_runtime.localplatform.team.seats import Seat
 
 
 def _settings(place: Seat, platform_url: str) -> dict[str, str]:

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from molecule_runtime.localplatform.demo.processes import child, tail
 from molecule_runtime.localplatform.demo.team import driver_command
 from molecule_runtime.localplatform.errors import DemoError
+from molecule_runtime.localplatform.team.processes import child
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
     from pathlib import Path
 
-    from anyio.abc import Process
+    from molecule_runtime.localplatform.team.processes import Child
+    from molecule_runtime.localplatform.team.watch import Watch
 
 MAX_LINE_BYTES = 1024 * 1024
 
@@ -35,12 +36,9 @@ class ToolAnswer:
 class Driver:
     """Calls tools of the driven `molecule-mcp`, one at a time."""
 
-    def __init__(self, process: Process, log: Path) -> None:
-        if process.stdin is None or process.stdout is None:
-            raise ValueError("the driver needs a process with pipes")
-        self._stdin = process.stdin
+    def __init__(self, process: Child) -> None:
+        self._process = process
         self._lines = BufferedByteReceiveStream(process.stdout)
-        self._log = log
         self._calls = 0
         self.tools: list[str] = []
 
@@ -62,9 +60,9 @@ class Driver:
         self._calls += 1
         request = {"id": self._calls, "tool": tool, "arguments": dict(arguments or {})}
         try:
-            await self._stdin.send(json.dumps(request).encode() + b"\n")
+            await self._process.stdin.send(json.dumps(request).encode() + b"\n")
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            raise DemoError(f"molecule-mcp ended before {tool}:\n{tail(self._log)}") from None
+            raise DemoError(f"molecule-mcp ended before {tool}:\n{self._process.tail}") from None
         answer = await self._read(seconds, f"answer {tool}")
         return ToolAnswer(text=str(answer["text"]), structured=answer["structured"], is_error=bool(answer["is_error"]))
 
@@ -73,14 +71,14 @@ class Driver:
             with anyio.fail_after(seconds):
                 line = await self._lines.receive_until(b"\n", MAX_LINE_BYTES)
         except TimeoutError:
-            raise DemoError(f"molecule-mcp did not {what} within {seconds:.0f} s:\n{tail(self._log)}") from None
+            raise DemoError(f"molecule-mcp did not {what} within {seconds:.0f} s:\n{self._process.tail}") from None
         except (anyio.IncompleteRead, anyio.ClosedResourceError):
-            raise DemoError(f"molecule-mcp ended and did not {what}:\n{tail(self._log)}") from None
+            raise DemoError(f"molecule-mcp ended and did not {what}:\n{self._process.tail}") from None
         return dict(json.loads(line))
 
 
 @asynccontextmanager
-async def driven_mcp(environ: Mapping[str, str], log: Path) -> AsyncGenerator[Driver]:
+async def driven_mcp(environ: Mapping[str, str], log: Path, watch: Watch) -> AsyncGenerator[Driver]:
     """Run a driven `molecule-mcp` for the length of the block."""
-    async with child(driver_command(), environ=environ, log=log, piped=True) as process:
-        yield Driver(process, log)
+    async with child(driver_command(), environ=environ, log=log, watch=watch, piped=True, stop_seconds=5) as process:
+        yield Driver(process)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import httpx
 
 from molecule_runtime.core import envelope, untrusted
-from molecule_runtime.localplatform.demo.processes import tail
 from molecule_runtime.localplatform.errors import DemoError
+from molecule_runtime.localplatform.team.logfile import tail
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from molecule_runtime.localplatform.demo.driver import Driver, ToolAnswer
     from molecule_runtime.localplatform.demo.narrator import Narrator
-    from molecule_runtime.localplatform.demo.team import Seat
+    from molecule_runtime.localplatform.team.seats import Seat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
 from molecule_runtime.core.errors import ConfigurationError
 from molecule_runtime.localplatform.demo import connect
 from molecule_runtime.localplatform.demo.driver import driven_mcp
-from molecule_runtime.localplatform.demo.processes import child, tail
 from molecule_runtime.localplatform.demo.scenario import ExternalAgent, Human, script_for
-from molecule_runtime.localplatform.demo.team import Seat, environment, host_command, members, seat
+from molecule_runtime.localplatform.demo.team import team
 from molecule_runtime.localplatform.errors import DemoError
 from molecule_runtime.localplatform.server import serve
 from molecule_runtime.localplatform.settings import LocalSettings
+from molecule_runtime.localplatform.team.logfile import tail
+from molecule_runtime.localplatform.team.seating import take_seats
+from molecule_runtime.localplatform.team.seats import environment
+from molecule_runtime.localplatform.team.staffing import at_work, office_of
+from molecule_runtime.localplatform.team.supervisor import Pace
+from molecule_runtime.localplatform.team.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from anyio.abc import Process
+    from collections.abc import Coroutine, Mapping
 
     from molecule_runtime.localplatform.demo.narrator import Narrator
     from molecule_runtime.localplatform.events import Frame, Subscription
+    from molecule_runtime.localplatform.team.reports import Report
+    from molecule_runtime.localplatform.team.seats import Seat
+
+_STOP_SECONDS = 5.0
+"""What a host gets to stop: nobody waits for its answers any more."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,51 +77,103 @@ async def perform(options: DemoOptions, narrator: Narrator) -> None:
             ) from None
         platform = await stack.enter_async_context(serve(LocalSettings(data=root / "platform", port=options.port)))
         narrator.event("platform_up", "platform", f"listens on {platform.url}", url=platform.url)
-        seats = await seat(
-            members(options.csv), platform_url=platform.url, admin_token=platform.admin_token, root=root / "team"
-        )
+        crew = _Crew(narrator)
+        office = replace(office_of(platform), data=root)
+        seated = await take_seats(team(options.csv), office, crew.tell)
+        seats = seated.seats
         narrator.event(
             "team",
             "platform",
             "team of lead, with calc, atlas and scout below it",
             members={
-                name: {"workspace_id": place.workspace_id, "role": place.member.role} for name, place in seats.items()
+                name: {"workspace_id": seat.workspace_id, "role": seat.member.role} for name, seat in seats.items()
             },
         )
         frames = await stack.enter_async_context(platform.bus.subscribe())
-        watch = _Watch(narrator, seats)
-        crew = await stack.enter_async_context(anyio.create_task_group())
-        crew.start_soon(watch.narrate, frames)
-        # Registered after the task group, so it runs first: the watchers end before the processes that they watch.
-        stack.callback(crew.cancel_scope.cancel)
-        processes: dict[str, Process] = {}
-        for name, place in seats.items():
-            if not place.member.external:
-                processes[name] = await stack.enter_async_context(
-                    child(host_command(), environ=environment(place, platform_url=platform.url), log=place.log)
-                )
+        audience = _Audience(narrator, seats)
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        tasks.start_soon(audience.narrate, frames)
+        watch = await stack.enter_async_context(Watch.open())
+        await stack.enter_async_context(at_work(platform, seated, crew.tell, watch, Pace(stop=_STOP_SECONDS)))
+        # Entered last, so left first: the end of the processes is not part of the show.
+        stack.callback(tasks.cancel_scope.cancel)
         # The seat of the external agent is free again after the script, for the user's own client.
-        async with driven_mcp(environment(seats["scout"], platform_url=platform.url), seats["scout"].log) as driver:
-            await _until_ready(watch, processes, seats, options.seconds)
+        scout = seats["scout"]
+        async with driven_mcp(environment(scout, office.address), scout.log, watch) as driver:
+            await crew.unless_a_host_ends(_until_ready(audience, seats, options.seconds))
             await driver.ready(options.seconds)
             narrator.event(
                 "mcp_ready", "scout", f"molecule-mcp serves {len(driver.tools)} tools", tools=len(driver.tools)
             )
             human = Human(platform_url=platform.url, admin_token=platform.admin_token)
             agent = ExternalAgent(driver, human, narrator, seats, seconds=options.seconds)
-            steps = await _unless_a_host_ends(
-                agent.perform(script_for(options.csv, options.question)), processes, seats
-            )
-        watch.check()
-        _finish(narrator, seats["scout"], platform.url, steps=steps, messages=watch.messages, once=options.once)
+            steps = await crew.unless_a_host_ends(agent.perform(script_for(options.csv, options.question)))
+        audience.check()
+        crew.show_over()
+        _finish(narrator, scout, platform.url, steps=steps, messages=audience.messages, once=options.once)
         if not options.once:
-            async with anyio.create_task_group() as group:
-                for name, process in processes.items():
-                    group.start_soon(_report_end, narrator, name, process, seats[name])
-                group.start_soon(anyio.sleep_forever)
+            await anyio.sleep_forever()
 
 
-class _Watch:
+class _Crew:
+    """The host processes, as far as the demo must know of them: that one ended."""
+
+    def __init__(self, narrator: Narrator) -> None:
+        self._narrator = narrator
+        self._ended: list[Report] = []
+        self._an_end = anyio.Event()
+        self._on = True
+
+    def tell(self, report: Report) -> None:
+        """Take the supervisor's reports."""
+        if report.kind != "ended":
+            return
+        if self._on:
+            self._ended.append(report)
+            self._an_end.set()
+        else:
+            # Whoever plays with the team would wait for its answers in vain.
+            self._narrator.event(
+                "host_ended",
+                report.member,
+                f"its host {report.text}:\n{report.details['tail']}",
+                code=report.details["code"],
+                log=report.details["log"],
+            )
+
+    def show_over(self) -> None:
+        """From now on, show when a host ends: there is nothing more that fails because of it."""
+        self._on = False
+
+    async def unless_a_host_ends(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await `work`, or fail at once when a host process ends: waiting for its answers would only time out."""
+        result: list[T] = []
+        failure: DemoError | None = None
+
+        async def watch() -> None:
+            nonlocal failure
+            await self._an_end.wait()
+            report = self._ended[0]
+            failure = DemoError(f"the host of {report.member} {report.text}:\n{report.details['tail']}")
+            group.cancel_scope.cancel()
+
+        async def run() -> None:
+            nonlocal failure
+            try:
+                result.append(await work)
+            except DemoError as exc:
+                failure = exc
+            group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(watch)
+            group.start_soon(run)
+        if failure is not None:
+            raise failure
+        return result[0]
+
+
+class _Audience:
     """Follows the platform's events: shows the messages and knows who is online."""
 
     def __init__(self, narrator: Narrator, seats: Mapping[str, Seat]) -> None:
@@ -177,54 +239,13 @@ def _text(payload: Mapping[str, Any]) -> str:
     return str(payload.get("text") or "")
 
 
-async def _until_ready(
-    watch: _Watch, processes: Mapping[str, Process], seats: Mapping[str, Seat], seconds: float
-) -> None:
-    async def wait() -> None:
-        with anyio.move_on_after(seconds):
-            await watch.all_online.wait()
-            return
-        names = watch.missing
-        logs = "\n".join(f"--- {name}:\n{tail(seats[name].log)}" for name in names)
-        raise DemoError(f"{', '.join(names)} did not come online within {seconds:.0f} s\n{logs}")
-
-    await _unless_a_host_ends(wait(), processes, seats)
-
-
-async def _report_end(narrator: Narrator, name: str, process: Process, place: Seat) -> None:
-    """Say when a host process ends: whoever plays with the team would wait for its answers in vain."""
-    code = await process.wait()
-    narrator.event(
-        "host_ended", name, f"its host ended with code {code}:\n{tail(place.log)}", code=code, log=str(place.log)
-    )
-
-
-async def _unless_a_host_ends(work: Any, processes: Mapping[str, Process], seats: Mapping[str, Seat]) -> Any:
-    """Await `work`, or fail at once when a host process ends: waiting for its answers would only time out."""
-    result: Any = None
-    failure: DemoError | None = None
-
-    async def watch(name: str, process: Process) -> None:
-        nonlocal failure
-        code = await process.wait()
-        failure = DemoError(f"the host of {name} ended with code {code}:\n{tail(seats[name].log)}")
-        group.cancel_scope.cancel()
-
-    async def run() -> None:
-        nonlocal result, failure
-        try:
-            result = await work
-        except DemoError as exc:
-            failure = exc
-        group.cancel_scope.cancel()
-
-    async with anyio.create_task_group() as group:
-        for name, process in processes.items():
-            group.start_soon(watch, name, process)
-        group.start_soon(run)
-    if failure is not None:
-        raise failure
-    return result
+async def _until_ready(audience: _Audience, seats: Mapping[str, Seat], seconds: float) -> None:
+    with anyio.move_on_after(seconds):
+        await audience.all_online.wait()
+        return
+    names = audience.missing
+    logs = "\n".join(f"--- {name}:\n{tail(seats[name].log)}" for name in names)
+    raise DemoError(f"{', '.join(names)} did not come online within {seconds:.0f} s\n{logs}")
 
 
 def _finish(narrator: Narrator, scout: Seat, url: str, *, steps: int, messages: int, once: bool) -> None:
