@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 MAX_ROWS = 500
 
 _COLUMNS = "id, scope, scope_target, title, content, priority, enabled, created_at, updated_at"
-_ORDER = "scope, priority DESC, created_at, id"
+_ORDER = "scope, priority DESC, created_at, rowid"
 """`global` comes before `workspace`."""
 
 

@@ -72,7 +72,7 @@ class RunRow:
 def of_workspace(connection: sqlite3.Connection, workspace_id: str) -> list[ScheduleRow]:
     """Return the schedules of a workspace, oldest first."""
     found = connection.execute(
-        f"SELECT {_COLUMNS} FROM schedules WHERE workspace_id = ? ORDER BY created_at, id",  # noqa: S608
+        f"SELECT {_COLUMNS} FROM schedules WHERE workspace_id = ? ORDER BY created_at, rowid",  # noqa: S608
         (workspace_id,),
     )
     return [_row(row) for row in found]
@@ -143,7 +143,7 @@ def due(connection: sqlite3.Connection, *, now: int, known_since: int | None, li
         " WHERE schedules.enabled = 1 AND schedules.claimed_due_at IS NULL AND schedules.next_run_at <= ?"
         " AND workspaces.status NOT IN ('removed', 'paused')"
         " AND NOT (? IS NOT NULL AND workspaces.status IN ('online', 'degraded') AND coalesce(workspaces.last_heartbeat_at, 0) < ?)"
-        " ORDER BY schedules.next_run_at, schedules.id LIMIT ?",
+        " ORDER BY schedules.next_run_at, schedules.rowid LIMIT ?",
         (now, known_since, known_since, limit),
     )
     return [_row(row) for row in found]
@@ -175,7 +175,7 @@ def claimed(connection: sqlite3.Connection) -> list[tuple[ScheduleRow, bool]]:
     found = connection.execute(
         f"SELECT {_QUALIFIED}, workspaces.active_tasks >= workspaces.max_concurrent_tasks AS busy"  # noqa: S608
         " FROM schedules JOIN workspaces ON workspaces.id = schedules.workspace_id"
-        " WHERE schedules.claimed_due_at IS NOT NULL ORDER BY schedules.claimed_at, schedules.claimed_due_at, schedules.id"
+        " WHERE schedules.claimed_due_at IS NOT NULL ORDER BY schedules.claimed_at, schedules.claimed_due_at, schedules.rowid"
     )
     return [(_row(row), bool(row["busy"])) for row in found]
 
