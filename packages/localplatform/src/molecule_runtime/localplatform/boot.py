@@ -146,7 +146,9 @@ async def _read_file(platform: Platform, parent: WorkspaceRow, path: str, limit:
     url = urlunsplit((parts.scheme, parts.netloc, "/internal/file/read", "", ""))
     headers = {"Authorization": f"Bearer {parent.inbound_secret}"}
     try:
-        request = platform.agents.build_request("GET", url, params={"path": path}, headers=headers)
+        request = platform.agents.build_request(
+            "GET", url, params={"path": path}, headers=headers, extensions={"workspace": parent.id}
+        )
         response = await platform.agents.send(request, stream=True)
         try:
             if response.status_code != 200:
