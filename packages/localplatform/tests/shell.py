@@ -87,16 +87,39 @@ class Running:
 
     async def _line(self, stream: BufferedByteReceiveStream) -> str:
         with anyio.fail_after(SECONDS):
-            return (await stream.receive_until(b"\n", 1_000_000)).decode()
+            return (await stream.receive_until(b"\n", 1_000_000)).decode() + "\n"
 
 
 async def _rest(stream: BufferedByteReceiveStream) -> str:
     data = stream.buffer
     try:
         while True:
-            data += await stream.receive_stream.receive()  # type: ignore[operator]
+            data += await stream.receive_stream.receive()
     except (anyio.EndOfStream, anyio.ClosedResourceError):
         return data.decode()
+
+
+@asynccontextmanager
+async def started(data: Path, *arguments: str, **environ: str) -> AsyncGenerator[Running]:
+    """Run a command that goes on, and end it with the block."""
+    process = await anyio.open_process(
+        [*COMMAND, *arguments], stdin=subprocess.DEVNULL, env=environment(data, **environ)
+    )
+    async with process:
+        try:
+            yield Running(process)
+        finally:
+            if process.returncode is None:
+                process.kill()
+
+
+async def ran(data: Path, *arguments: str, stdin: bytes = b"", **environ: str) -> Done:
+    """Run a command to its end."""
+    with anyio.fail_after(SECONDS):
+        done = await anyio.run_process(
+            [*COMMAND, *arguments], input=stdin, check=False, env=environment(data, **environ)
+        )
+    return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 @dataclass(frozen=True)
@@ -110,28 +133,10 @@ class Shell:
         return self.world.platform.settings.data
 
     async def run(self, *arguments: str, stdin: bytes = b"", **environ: str) -> Done:
-        with anyio.fail_after(SECONDS):
-            done = await anyio.run_process(
-                [*COMMAND, *arguments, "--url", self.world.platform.url],
-                input=stdin,
-                check=False,
-                env=environment(self.folder, **environ),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-            )
-        return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+        return await ran(self.folder, *arguments, "--url", self.world.platform.url, stdin=stdin, **environ)
 
     @asynccontextmanager
     async def start(self, *arguments: str, **environ: str) -> AsyncGenerator[Running]:
         """Run a command that goes on, and end it with the block."""
-        process = await anyio.open_process(
-            [*COMMAND, *arguments, "--url", self.world.platform.url],
-            stdin=subprocess.DEVNULL,
-            env=environment(self.folder, **environ),
-        )
-        async with process:
-            try:
-                yield Running(process)
-            finally:
-                if process.returncode is None:
-                    process.kill()
+        async with started(self.folder, *arguments, "--url", self.world.platform.url, **environ) as running:
+            yield running

@@ -64,6 +64,7 @@ COMMANDS = (
         module="commands.chat",
         summary="talk to an agent",
     ),
+    Command(name="logs", module="commands.logs", summary="see what happened, and what happens"),
     Command(name="requests", module="commands.requests", summary="see and decide what agents ask of you"),
 )
 

@@ -127,10 +127,8 @@ class _Remarks:
 
 
 def _say_once(args: argparse.Namespace, workspace: Row, text: str) -> int:
-    import anyio
-
     from molecule_runtime.localplatform.commands.conversation import Conversation
-    from molecule_runtime.localplatform.commands.frames import while_linked
+    from molecule_runtime.localplatform.commands.frames import run_plainly, while_linked
 
     name = console.one_line(str(workspace.get("name") or workspace["id"]))
     remarks = _Remarks(name, quiet=args.json)
@@ -143,7 +141,7 @@ def _say_once(args: argparse.Namespace, workspace: Row, text: str) -> int:
             lambda: conversation.ask(text, args.attach, seconds=args.timeout),
         )
 
-    reply = anyio.run(talk)
+    reply = run_plainly(talk)
     if args.json:
         about = {"workspace_id": workspace["id"], "name": workspace.get("name")}
         console.emit({**about, **_body(reply), "messages": remarks.messages, "requests": remarks.requests})

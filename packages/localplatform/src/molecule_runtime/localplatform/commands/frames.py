@@ -18,7 +18,7 @@ from molecule_runtime.localplatform.commands import console
 from molecule_runtime.localplatform.errors import CommandError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Mapping
     from pathlib import Path
 
     from anyio.abc import TaskStatus
@@ -33,6 +33,7 @@ T = TypeVar("T")
 _OPEN_SECONDS = 10.0
 _MAX_FRAME_BYTES = 32 * 1024 * 1024
 """Above the largest answer of an agent (10 MiB) in JSON."""
+_FINAL = frozenset({401, 403, 404})
 _DELAYS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
@@ -165,24 +166,36 @@ async def stay_linked(
     Raises:
         CommandError: the first connection could not be made, or the platform refuses later ones.
     """
-    was_linked = False
+    was_linked = gone = False
     delays = _backoff()
     while True:
         try:
             async with linked(resolve()) as link:
-                if was_linked:
+                if gone:
                     console.remark("the platform is back")
-                was_linked = True
+                was_linked, gone = True, False
                 delays = _backoff()
                 task_status.started()
                 await serve(link)
         except CommandError as exc:
             # The first attempt ends with its error; a later one only where waiting does not help.
-            if not was_linked or (exc.status is not None and exc.status < 500):
+            if not was_linked or exc.status in _FINAL:
                 raise
-        else:
+        if not gone:
             console.remark("the platform is gone; waiting until it is back (Ctrl-C ends this)")
+            gone = True
         await anyio.sleep(next(delays))
+
+
+def run_plainly(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run async work; of errors that came together, the first one is raised, as if it had come alone."""
+    try:
+        return anyio.run(work)
+    except BaseExceptionGroup as group:
+        first: BaseException = group
+        while isinstance(first, BaseExceptionGroup):
+            first = cast("BaseExceptionGroup[BaseException]", first).exceptions[0]
+        raise first from None
 
 
 async def while_linked(

@@ -1,0 +1,259 @@
+"""Follows what happens on the platform, for `molecule-local logs`.
+
+Events say that something happened; what it was is read from the activity list, behind the last row that was told. So a line is told once,
+and none is missing, also where the platform restarts in between. Events that the platform stores are told when they arrive, and read from
+its list after a gap; those that it does not store are told when they arrive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter, OrderedDict, deque
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from molecule_runtime.core.identity import short_id
+from molecule_runtime.localplatform.commands import console, journal
+from molecule_runtime.localplatform.commands.frames import Frame
+from molecule_runtime.localplatform.commands.remote import path_of, rows
+from molecule_runtime.localplatform.errors import CommandError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from molecule_runtime.localplatform.commands.frames import Link
+    from molecule_runtime.localplatform.commands.journal import Line
+
+    Row = dict[str, Any]
+
+_PAGE = 500
+"""Rows at a time, the most that the platform gives."""
+_MAX_EVENTS = 100
+_HELD_FRAMES = 10_000
+_REMEMBERED = 5_000
+_PAUSE_SECONDS = 0.1
+"""Between two looks: a busy platform is not asked for every single event."""
+_LOOK_SECONDS = 5.0
+_SUMMARY_CHARS = 1000
+"""Of a message, in the summary of its row."""
+_SENT = "A2A_SENT"
+_ANSWERED = "A2A_ANSWERED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    """Something that happened: when, for programs, and for people."""
+
+    at: datetime
+    data: Row
+    lines: list[Line]
+
+
+class _Once:
+    """Lets one of two reports of the same thing through: the frame, or what a list says."""
+
+    def __init__(self) -> None:
+        self._frames: Counter[tuple[Any, ...]] = Counter()
+        self._lists: Counter[tuple[Any, ...]] = Counter()
+
+    def by_frame(self, *key: object) -> bool:
+        """Tell whether a frame is the first report."""
+        return self._admit(self._frames, self._lists, key)
+
+    def by_list(self, *key: object) -> bool:
+        """Tell whether an entry of a list is the first report."""
+        return self._admit(self._lists, self._frames, key)
+
+    @staticmethod
+    def _admit(ours: Counter[tuple[Any, ...]], theirs: Counter[tuple[Any, ...]], key: tuple[Any, ...]) -> bool:
+        if theirs[key] > 0:
+            theirs[key] -= 1
+            return False
+        if len(ours) >= _REMEMBERED:
+            ours.clear()
+        ours[key] += 1
+        return True
+
+
+class Watch:
+    """Tells what happens to the team, or to one workspace."""
+
+    def __init__(self, workspace: str | None, *, lines: int, as_json: bool) -> None:
+        self._workspace = workspace
+        self._lines = lines
+        self._json = as_json
+        self._seq: int | None = None
+        self._names: dict[str, str] = {}
+        self._last_event = ""
+        self._listed: OrderedDict[str, None] = OrderedDict()
+        self._events_told = _Once()
+        self._messages_told = _Once()
+
+    def tell(self, entries: Iterable[_Entry]) -> None:
+        """Print entries, the oldest first."""
+        width, now = console.width(), datetime.now(UTC)
+        for entry in sorted(entries, key=lambda entry: entry.at):
+            if self._json:
+                console.emit(entry.data)
+            else:
+                for line in entry.lines:
+                    console.say(line.render(width, now))
+
+    async def follow(self, link: Link) -> None:
+        """Tell what happened, or what was missed since the last connection, and then what happens."""
+        frames: deque[Frame] = deque(maxlen=_HELD_FRAMES)
+        news = anyio.Event()
+        failure: CommandError | None = None
+
+        async def read() -> None:
+            async with contextlib.aclosing(link.frames()) as arriving:
+                async for frame in arriving:
+                    frames.append(frame)
+                    news.set()
+            group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(read)
+            try:
+                self.tell(await (self.history(link) if self._seq is None else self._missed(link)))
+                while True:
+                    taken = [frames.popleft() for _ in range(len(frames))]
+                    self.tell([*await self._live(link, taken), *await self._rows_since(link)])
+                    await anyio.sleep(_PAUSE_SECONDS)
+                    with anyio.move_on_after(_LOOK_SECONDS):
+                        await news.wait()
+                    news = anyio.Event()
+            except CommandError as exc:
+                failure = exc
+                group.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def history(self, link: Link) -> list[_Entry]:
+        """Return what happened before, as many lines as were asked for."""
+        wanted = max(1, self._lines)
+        found = rows(await link.get("/admin/activity", limit=_PAGE if self._workspace else wanted))
+        self._seq = int(found[-1]["seq"]) if found else 0
+        if self._workspace is not None:
+            # Its own rows, however many others came since, and among the latest those of messages that it sent.
+            own = rows(await link.get("/admin/activity", workspace_id=self._workspace, limit=wanted))
+            merged = {int(row["seq"]): row for row in [*found, *own] if int(row["seq"]) <= self._seq}
+            found = [merged[seq] for seq in sorted(merged)]
+        entries = [*await self._events(link), *[self._row(row) for row in await self._concerning(link, found)]]
+        entries.sort(key=lambda entry: entry.at)
+        return self._newest(entries)
+
+    def _newest(self, entries: list[_Entry]) -> list[_Entry]:
+        kept: list[_Entry] = []
+        room = self._lines
+        for entry in reversed(entries):
+            if room <= 0:
+                break
+            lines = entry.lines[-room:]
+            room -= 1 if self._json else len(lines)
+            kept.append(replace(entry, lines=lines))
+        return kept[::-1]
+
+    async def _rows_since(self, link: Link) -> list[_Entry]:
+        entries: list[_Entry] = []
+        while page := rows(await link.get("/admin/activity", since_seq=self._seq, limit=_PAGE)):
+            entries += [self._row(row) for row in await self._concerning(link, page)]
+            self._seq = int(page[-1]["seq"])
+        return entries
+
+    async def _missed(self, link: Link) -> list[_Entry]:
+        """Return what happened since the last connection, but for the rows, which are read from where they ended."""
+        newest = rows(await link.get("/admin/activity", limit=1))
+        # Another database may be in the place of the one that was there before.
+        self._seq = min(self._seq or 0, int(newest[-1]["seq"]) if newest else 0)
+        return await self._events(link)
+
+    async def _events(self, link: Link) -> list[_Entry]:
+        """Return the stored events that were not told yet."""
+        path = "/events" if self._workspace is None else path_of("events", self._workspace)
+        frames: list[Frame] = []
+        for row in reversed(rows(await link.get(path, limit=_MAX_EVENTS))):
+            frame = Frame(
+                event=str(row.get("event_type") or ""),
+                workspace_id=str(row.get("workspace_id") or ""),
+                timestamp=str(row.get("created_at") or ""),
+                payload=row.get("payload") or {},
+            )
+            if row["id"] in self._listed or frame.timestamp < self._last_event:
+                continue
+            self._listed[row["id"]] = None
+            if len(self._listed) > _REMEMBERED:
+                self._listed.popitem(last=False)
+            if self._events_told.by_list(frame.event, frame.workspace_id, frame.timestamp):
+                frames.append(frame)
+        return await self._told(link, frames)
+
+    async def _live(self, link: Link, frames: list[Frame]) -> list[_Entry]:
+        """Return what frames that arrived have to tell."""
+        fresh: list[Frame] = []
+        for frame in frames:
+            if frame.event == _SENT:
+                payload = frame.payload
+                text = str(payload.get("text") or "")[:_SUMMARY_CHARS]
+                first = self._messages_told.by_frame(payload.get("source_id"), payload.get("target_id"), text)
+            else:
+                first = self._events_told.by_frame(frame.event, frame.workspace_id, frame.timestamp)
+            if first:
+                fresh.append(frame)
+        return await self._told(link, fresh)
+
+    async def _told(self, link: Link, frames: list[Frame]) -> list[_Entry]:
+        concerned = [
+            frame
+            for frame in frames
+            if self._workspace in {None, frame.workspace_id} or self._workspace == frame.payload.get("source_id")
+        ]
+        self._last_event = max([self._last_event, *(frame.timestamp for frame in concerned)])
+        parties = [party for frame in concerned for party in (frame.workspace_id, *_parties(frame.payload))]
+        await self._learn(link, parties)
+        return [entry for frame in concerned if (entry := self._event(frame)) is not None]
+
+    def _event(self, frame: Frame) -> _Entry | None:
+        lines = list(journal.lines_of_event(frame, self._name))
+        # For programs, rows tell everything about messages.
+        if frame.event in journal.TOLD_BY_ROWS | {_SENT, _ANSWERED} if self._json else not lines:
+            return None
+        data = {"kind": "event", "workspace": self._name(frame.workspace_id), **frame.body()}
+        return _Entry(at=journal.moment(frame.timestamp), data=data, lines=lines)
+
+    def _row(self, row: Row) -> _Entry:
+        sent = not self._messages_told.by_list(row.get("source_id"), row.get("target_id"), row.get("summary"))
+        lines = list(journal.lines_of_row(row, self._name, sent=sent))
+        data = {"kind": "activity", "workspace": self._name(row.get("workspace_id")), **row}
+        return _Entry(at=journal.moment(row.get("created_at")), data=data, lines=lines)
+
+    async def _concerning(self, link: Link, found: list[Row]) -> list[Row]:
+        """Return the rows that are about the workspace, with the names of everybody in them known."""
+        kept = [row for row in found if self._workspace is None or self._workspace in _parties(row)]
+        await self._learn(link, [party for row in kept for party in _parties(row)])
+        return kept
+
+    async def _learn(self, link: Link, identifiers: list[str]) -> None:
+        unknown = set(identifiers) - self._names.keys()
+        if not unknown:
+            return
+        everybody = rows(await link.get("/workspaces"))
+        shared = Counter(str(row.get("name")) for row in everybody)
+        for row in everybody:
+            name = console.one_line(str(row.get("name") or ""))
+            self._names[str(row["id"])] = name if shared[str(row.get("name"))] == 1 else f"{name}#{row['id'][:4]}"
+        for identifier in unknown - self._names.keys():
+            self._names[identifier] = short_id(identifier)
+            with contextlib.suppress(CommandError):
+                row = await link.get(path_of("workspaces", identifier), include_removed="true")
+                self._names[identifier] = console.one_line(str(row.get("name") or "")) or short_id(identifier)
+
+    def _name(self, identifier: object) -> str:
+        return self._names.get(str(identifier), short_id(str(identifier or "?")))
+
+
+def _parties(row: Mapping[str, Any]) -> list[str]:
+    return [str(row[key]) for key in ("workspace_id", "source_id", "target_id", "recipient_id") if row.get(key)]
