@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import sqlite3
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.routing import Router
+from starlette.websockets import WebSocket
 
 from molecule_runtime.localplatform import streams, web
 from molecule_runtime.localplatform.gate import Gate
@@ -19,86 +18,148 @@ from molecule_runtime.localplatform.routes import ROUTES
 from molecule_runtime.localplatform.web import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Iterable
 
     from starlette.responses import Response
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from molecule_runtime.localplatform.routing import Handler
+    from molecule_runtime.localplatform.routing import Handler, Route
     from molecule_runtime.localplatform.settings import LocalSettings
 
 logger = logging.getLogger(__name__)
 
+_SHOWN_CHARS = 200
+
 
 def create_app(settings: LocalSettings) -> ASGIApp:
     """Return an ASGI application that opens the platform with the server's lifespan and closes it in the end."""
+    application = _Application()
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncGenerator[None]:
+    async def lifespan(app: Any) -> AsyncGenerator[None]:
+        del app
         async with open_platform(settings) as platform:
-            app.state.platform = platform
+            application.platform = platform
             yield
             platform.proxy.release_waiting()
+            platform.bus.close()
 
-    return _build(settings, Starlette(routes=_routes(), exception_handlers=_HANDLERS, lifespan=lifespan))
+    lifecycle = Router(lifespan=lifespan)
+    gate = Gate(application, settings)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await (lifecycle if scope["type"] == "lifespan" else gate)(scope, receive, send)
+
+    return app
 
 
 def app_of(platform: Platform) -> ASGIApp:
     """Return an ASGI application on a platform that is open already; it has no lifespan of its own."""
-    app = Starlette(routes=_routes(), exception_handlers=_HANDLERS)
-    app.state.platform = platform
-    return _build(platform.settings, app)
+    return Gate(_Application(platform), platform.settings)
 
 
-def _build(settings: LocalSettings, app: Starlette) -> ASGIApp:
-    app.router.redirect_slashes = False
-    return Gate(app, settings)
+class Tree:
+    """Finds the route of a path segment by segment, whatever the number of routes; a literal segment wins over a placeholder."""
+
+    def __init__(self) -> None:
+        self._literal: dict[str, Tree] = {}
+        self._any: Tree | None = None
+        self._name = ""
+        self.handlers: dict[str, Handler] = {}
+
+    @classmethod
+    def of(cls, routes: Iterable[Route]) -> Tree:
+        """Return the tree of a table of routes.
+
+        Raises:
+            ValueError: two routes are the same, or name the same placeholder differently.
+        """
+        tree = cls()
+        for route in routes:
+            node = tree
+            for segment in route.path.split("/")[1:]:
+                node = node._child(segment, route.path)
+            if route.method in node.handlers:
+                raise ValueError(f"{route.method} {route.path} is there twice")
+            node.handlers[route.method] = route.handler
+        return tree
+
+    def find(self, path: str) -> tuple[dict[str, Handler], dict[str, str]]:
+        """Return the handlers of a path by method, none where there is no such route, and what stands for its placeholders."""
+        parameters: dict[str, str] = {}
+        node: Tree | None = self
+        for segment in path.split("/")[1:]:
+            found = node._literal.get(segment) if node is not None else None
+            if found is None and node is not None and node._any is not None and segment:
+                parameters[node._any._name] = segment
+                found = node._any
+            node = found
+            if node is None:
+                return {}, {}
+        return (node.handlers if node is not None else {}), parameters
+
+    def _child(self, segment: str, path: str) -> Tree:
+        if not segment.startswith("{"):
+            return self._literal.setdefault(segment, Tree())
+        name = segment.strip("{}")
+        if self._any is None:
+            self._any = Tree()
+            self._any._name = name
+        if self._any._name != name:
+            raise ValueError(f"{path}: the placeholder {name} is called {self._any._name} in another route")
+        return self._any
 
 
-def _routes() -> list[BaseRoute]:
-    by_path: dict[str, dict[str, Handler]] = {}
-    for route in ROUTES:
-        by_path.setdefault(route.path, {})[route.method] = route.handler
-    # A path without braces first: else `latest` would be read as the name of a workflow.
-    paths = sorted(by_path, key=lambda path: "{" in path.rpartition("/")[2])
-    return [
-        *(Route(path, _endpoint(by_path[path]), methods=list(by_path[path])) for path in paths),
-        *(WebSocketRoute(path, handler) for path, handler in streams.SOCKETS),
-    ]
+class _Application:
+    """Hands each request to its handler, and turns whatever goes wrong into an answer."""
+
+    def __init__(self, platform: Platform | None = None) -> None:
+        self.platform = platform
+        self._tree = Tree.of(ROUTES)
+        self._sockets = dict(streams.SOCKETS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        platform = self.platform
+        if platform is None:
+            raise RuntimeError("the platform is not open: the server must run the lifespan")
+        if scope["type"] == "websocket":
+            websocket = WebSocket(scope, receive, send)
+            if (serve := self._sockets.get(scope["path"])) is not None:
+                await serve(platform, websocket)
+            else:
+                await websocket.send_denial_response(_unknown(scope, 404))
+            return
+        handlers, scope["path_params"] = self._tree.find(scope["path"])
+        method: str = scope["method"]
+        handler = handlers.get("GET" if method == "HEAD" else method)
+        if handler is None:
+            response = _unknown(scope, 405 if handlers else 404, allowed=handlers)
+        else:
+            response = await _answer(handler, platform, Request(scope, receive, send))
+        await response(scope, receive, send)
 
 
-def _endpoint(handlers: dict[str, Handler]) -> Callable[[Request], Awaitable[Response]]:
-    async def endpoint(request: Request) -> Response:
-        platform = cast("Platform", request.app.state.platform)
-        handler = handlers.get(request.method) or handlers["GET"]  # HEAD
-        try:
-            return await handler(platform, request)
-        except Refusal as refusal:
-            return web.answer(refusal.body, refusal.status, refusal.headers)
-        except ClientDisconnect:
-            return web.answer({"error": "the request was cut off"}, 400)
-        except sqlite3.Error:
-            logger.exception("%s %s: the store failed", request.method, request.url.path)
-            body = {"error": "platform storage is unavailable", "code": "platform_unavailable"}
-            return web.answer(body, 503)
-        except Exception:  # the top of a request: nothing of it may reach the client but the fact
-            logger.exception("%s %s failed", request.method, request.url.path)
-            return web.answer({"error": "internal error"}, 500)
-
-    return endpoint
+async def _answer(handler: Handler, platform: Platform, request: Request) -> Response:
+    try:
+        return await handler(platform, request)
+    except Refusal as refusal:
+        return web.answer(refusal.body, refusal.status, refusal.headers)
+    except ClientDisconnect:
+        return web.answer({"error": "the request was cut off"}, 400)
+    except sqlite3.Error:
+        logger.exception("%s %s: the store failed", request.method, request.url.path)
+        body = {"error": "platform storage is unavailable", "code": "platform_unavailable"}
+        return web.answer(body, 503)
+    except Exception:  # the top of a request: nothing of it may reach the client but the fact
+        logger.exception("%s %s failed", request.method, request.url.path)
+        return web.answer({"error": "internal error"}, 500)
 
 
-async def _http_error(request: Request, exc: Exception) -> Response:
-    status = exc.status_code if isinstance(exc, HTTPException) else 500
-    headers = exc.headers if isinstance(exc, HTTPException) else None
-    error, hint = _TEXTS.get(status, ("request failed", "see the log of molecule-local"))
-    body = {"error": error, "method": request.method, "path": request.url.path[:_SHOWN_CHARS], "hint": hint}
-    return web.answer(body, status, headers)
-
-
-_SHOWN_CHARS = 200
-_TEXTS = {
-    404: ("not found", "GET /openapi.json lists every route"),
-    405: ("method not allowed", "the Allow header names the methods of this route"),
-}
-_HANDLERS = {HTTPException: _http_error}
+def _unknown(scope: Scope, status: int, *, allowed: Iterable[str] = ()) -> Response:
+    body = {"method": scope.get("method", "GET"), "path": scope["path"][:_SHOWN_CHARS]}
+    if status == 404:
+        return web.answer({"error": "not found", **body, "hint": "GET /openapi.json lists every route"}, 404)
+    hint = "the Allow header names the methods of this route"
+    names = {"HEAD", *allowed} if "GET" in allowed else set(allowed)
+    headers = {"Allow": ", ".join(sorted(names))}
+    return web.answer({"error": "method not allowed", **body, "hint": hint}, 405, headers)

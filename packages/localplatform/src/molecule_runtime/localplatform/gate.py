@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from starlette.datastructures import MutableHeaders
-from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from molecule_runtime.core.identity import origin_of
@@ -48,6 +46,7 @@ class Gate:
         self._any_address = settings.host in {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
         self._org_id = settings.org_id
         self._limit_loopback = settings.rate_limit is not None
+        self._known_hosts: dict[bytes, bool] = {}
         self._limiter = RateLimiter(settings.rate_limit or DEFAULT_RATE, time.monotonic)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,54 +54,60 @@ class Gate:
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
-        connection = HTTPConnection(scope)
-        if self._org_id and not self._of_this_org(connection):
+        if self._org_id and not self._of_this_org(scope):
             # As if there were no such route, and without the common headers (contract 28.3).
             await _deny(Response(b"", 404), scope, receive, send)
             return
-        verdict = self._count(connection)
+        verdict = self._count(scope)
+        common = _UNLIMITED if verdict is None else [*SECURITY_HEADERS, *_limit_headers(verdict)]
 
         async def send_secured(message: Message) -> None:
             if message["type"] in {"http.response.start", "websocket.http.response.start"}:
-                present = {name.lower() for name, _ in message["headers"]}
-                missing = [header for header in SECURITY_HEADERS if header[0] not in present]
-                message = {**message, "headers": [*message["headers"], *missing]}
-                _add_limit(MutableHeaders(scope=message), verdict)
+                present = {name for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(header for header in common if header[0] not in present)]
             await send(message)
 
-        refusal = self._refuse(connection, verdict)
+        refusal = self._refuse(scope, verdict)
         if refusal is None:
             await self._app(scope, receive, send_secured)
         else:
             await _deny(refusal, scope, receive, send_secured)
 
-    def _of_this_org(self, connection: HTTPConnection) -> bool:
-        if connection.url.path in ORG_EXEMPT:
+    def _of_this_org(self, scope: Scope) -> bool:
+        if scope["path"] in ORG_EXEMPT:
             return True
-        return connection.headers.get("x-molecule-org-id") == self._org_id
+        return _values(scope, b"x-molecule-org-id") == [self._org_id.encode()]
 
-    def _count(self, connection: HTTPConnection) -> Verdict | None:
-        client = connection.client.host if connection.client else ""
+    def _count(self, scope: Scope) -> Verdict | None:
+        client = scope["client"][0] if scope.get("client") else ""
         # All agents of this machine share one address, so for them the limit counts only when it was asked for.
-        if not self._limit_loopback and urls.is_loopback_name(client):
+        if not self._limit_loopback and (client == "127.0.0.1" or urls.is_loopback_name(client)):
             return None
         return self._limiter.take(client)
 
-    def _refuse(self, connection: HTTPConnection, verdict: Verdict | None) -> Response | None:
-        hosts = connection.headers.getlist("host")
+    def _refuse(self, scope: Scope, verdict: Verdict | None) -> Response | None:
+        hosts = _values(scope, b"host")
         if len(hosts) != 1 or not self._is_ours(hosts[0]):
             hint = "reach it under the name it listens on, or start it with --allow-host NAME"
             return web.answer({"error": "host not allowed", "hint": hint}, 403)
-        origins = connection.headers.getlist("origin")
-        own = f"{_HTTP_OF.get(connection.scope['scheme'], 'http')}://{hosts[0]}"
-        if any(not _same_origin(origin, own) for origin in origins):
-            return Response(b"", 403)
+        if origins := _values(scope, b"origin"):
+            own = f"{_HTTP_OF.get(scope['scheme'], 'http')}://{hosts[0].decode('latin-1')}"
+            if any(not _same_origin(origin.decode("latin-1"), own) for origin in origins):
+                return Response(b"", 403)
         if verdict is not None and not verdict.allowed:
             body = {"error": "rate limit exceeded", "retry_after": verdict.retry_after}
             return web.answer(body, 429, {"Retry-After": str(verdict.retry_after)})
         return None
 
-    def _is_ours(self, host_header: str) -> bool:
+    def _is_ours(self, host_header: bytes) -> bool:
+        known = self._known_hosts.get(host_header)
+        if known is None:
+            if len(self._known_hosts) >= _MAX_KNOWN_HOSTS:
+                self._known_hosts.clear()
+            known = self._known_hosts[host_header] = self._judge(host_header.decode("latin-1"))
+        return known
+
+    def _judge(self, host_header: str) -> bool:
         try:
             host = web.host_of(host_header)
         except ValueError:
@@ -112,6 +117,12 @@ class Gate:
 
 
 _HTTP_OF = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
+_MAX_KNOWN_HOSTS = 256
+_UNLIMITED = [*SECURITY_HEADERS, (b"x-ratelimit-limit", b"unlimited")]
+
+
+def _values(scope: Scope, name: bytes) -> list[bytes]:
+    return [value for key, value in scope["headers"] if key == name]
 
 
 def _same_origin(origin: str, own: str) -> bool:
@@ -121,13 +132,12 @@ def _same_origin(origin: str, own: str) -> bool:
         return False
 
 
-def _add_limit(headers: MutableHeaders, verdict: Verdict | None) -> None:
-    if verdict is None:
-        headers["X-RateLimit-Limit"] = "unlimited"
-        return
-    headers["X-RateLimit-Limit"] = str(verdict.limit)
-    headers["X-RateLimit-Remaining"] = str(verdict.remaining)
-    headers["X-RateLimit-Reset"] = str(verdict.reset_after)
+def _limit_headers(verdict: Verdict) -> list[tuple[bytes, bytes]]:
+    return [
+        (b"x-ratelimit-limit", b"%d" % verdict.limit),
+        (b"x-ratelimit-remaining", b"%d" % verdict.remaining),
+        (b"x-ratelimit-reset", b"%d" % verdict.reset_after),
+    ]
 
 
 async def _deny(response: Response, scope: Scope, receive: Receive, send: Send) -> None:

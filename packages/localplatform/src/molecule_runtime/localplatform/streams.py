@@ -5,7 +5,7 @@ from __future__ import annotations
 import binascii
 import json
 import logging
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from starlette.responses import StreamingResponse
@@ -119,9 +119,8 @@ async def stream_events(platform: Platform, request: Request) -> Response:
     return StreamingResponse(lines(), media_type="text/event-stream")
 
 
-async def serve_socket(websocket: WebSocket) -> None:
+async def serve_socket(platform: Platform, websocket: WebSocket) -> None:
     """`GET /ws`: every event for the operator; for a workspace those about whom it may talk to."""
-    platform = cast("Platform", websocket.app.state.platform)
     offered = [text.strip() for text in websocket.headers.get("sec-websocket-protocol", "").split(",") if text.strip()]
     credentials = _credentials(websocket, offered)
     claimed = websocket.headers.get("x-workspace-id", "").strip()

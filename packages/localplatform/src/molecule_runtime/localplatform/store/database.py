@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections import deque
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import anyio
 
@@ -22,15 +25,45 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _BUSY_TIMEOUT_MS = 5000
+_MAX_BATCH = 64
+"""Jobs that are committed at once; more would make the first of them wait too long for its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A piece of work and who waits for it."""
+
+    work: Callable[[sqlite3.Connection], Any]
+    writes: bool
+    future: asyncio.Future[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """How a job ended: with a value, or with an error."""
+
+    value: Any
+    error: BaseException | None
 
 
 class Store:
-    """Runs jobs on the database thread. A job is a function that takes the connection first and must not block on anything else."""
+    """Runs jobs on the database thread. A job is a function that takes the connection first and must not block on anything else.
+
+    Jobs that arrive while the thread is busy are run together, in their order, and committed at once; each is still a transaction of
+    its own, and none is answered before the commit.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="molecule-local-db")
         self._connection: sqlite3.Connection | None = None
+        self._loop = asyncio.get_running_loop()
+        self._batches: SimpleQueue[list[_Job] | None] = SimpleQueue()
+        # Not an executor: handing a batch over and back is most of the time that a small job takes.
+        self._thread = threading.Thread(target=self._work, name="molecule-local-db", daemon=True)
+        self._waiting: deque[_Job] = deque()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closed = False
 
     @classmethod
     @asynccontextmanager
@@ -41,51 +74,124 @@ class Store:
             DataFolderError: it cannot be opened, is no database, or is of a newer version.
         """
         store = cls(path)
+        store._thread.start()
         try:
-            await store._submit(store._connect)
+            await store._submit(lambda _: None, writes=False)
             yield store
         finally:
             with anyio.CancelScope(shield=True):
-                await store._submit(store._disconnect)
-                await anyio.to_thread.run_sync(store._executor.shutdown)
+                store._closed = True
+                await store._idle.wait()
+                store._batches.put(None)
+                await anyio.to_thread.run_sync(store._thread.join)
 
     async def read(
         self, job: Callable[Concatenate[sqlite3.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run a job that only reads."""
-
-        def run() -> T:
-            return job(self._open_connection(), *args, **kwargs)
-
-        return await self._submit(run)
+        return await self._submit(lambda connection: job(connection, *args, **kwargs), writes=False)
 
     async def write(
         self, job: Callable[Concatenate[sqlite3.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run a job in one transaction: all of it is stored, or, when it raises, nothing."""
+        return await self._submit(lambda connection: job(connection, *args, **kwargs), writes=True)
 
-        def run() -> T:
-            connection = self._open_connection()
+    async def _submit(self, work: Callable[[sqlite3.Connection], T], *, writes: bool) -> T:
+        if self._closed:
+            raise RuntimeError("the store is closed")
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._waiting.append(_Job(work, writes, future))
+        if self._idle.is_set():
+            self._start_batch()
+        return await future
+
+    def _start_batch(self) -> None:
+        self._idle.clear()
+        self._batches.put([self._waiting.popleft() for _ in range(min(len(self._waiting), _MAX_BATCH))])
+
+    def _batch_done(self, batch: list[_Job], outcomes: list[_Outcome]) -> None:
+        self._idle.set()
+        if self._waiting:
+            self._start_batch()
+        for job, outcome in zip(batch, outcomes, strict=True):
+            if job.future.done():
+                continue  # whoever waited was cancelled; the job was done all the same
+            if outcome.error is not None:
+                job.future.set_exception(outcome.error)
+            else:
+                job.future.set_result(outcome.value)
+
+    def _work(self) -> None:
+        """Run batches on the database thread until there are no more."""
+        try:
+            while (batch := self._batches.get()) is not None:
+                try:
+                    outcomes = self._run(batch)
+                except BaseException as exc:  # the commit itself failed: nothing of the batch was stored
+                    outcomes = [_Outcome(None, exc)] * len(batch)
+                self._loop.call_soon_threadsafe(self._batch_done, batch, outcomes)
+        finally:
+            if self._connection is not None:
+                self._connection.close()
+
+    def _run(self, batch: list[_Job]) -> list[_Outcome]:
+        """Run jobs, in one transaction where several came together, and return how each ended."""
+        if len(batch) == 1:
+            return [self._run_alone(batch[0])]
+        connection = self._open_connection()
+        writes = any(job.writes for job in batch)
+        if writes:
             connection.execute("BEGIN IMMEDIATE")
-            try:
-                result = job(connection, *args, **kwargs)
-            except BaseException:
+        try:
+            outcomes = [self._run_among_others(connection, job) for job in batch]
+            if writes:
+                connection.execute("COMMIT")
+        except BaseException:
+            # A full disk, for one, makes SQLite end the transaction itself.
+            if connection.in_transaction:
                 connection.execute("ROLLBACK")
+            raise
+        return outcomes
+
+    def _run_alone(self, job: _Job) -> _Outcome:
+        try:
+            connection = self._open_connection()
+            if job.writes:
+                connection.execute("BEGIN IMMEDIATE")
+            try:
+                value = job.work(connection)
+                if job.writes:
+                    connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
                 raise
-            connection.execute("COMMIT")
-            return result
+        except Exception as exc:
+            return _Outcome(None, exc)
+        return _Outcome(value, None)
 
-        return await self._submit(run)
-
-    async def _submit(self, job: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, job)
+    @staticmethod
+    def _run_among_others(connection: sqlite3.Connection, job: _Job) -> _Outcome:
+        if job.writes:
+            connection.execute("SAVEPOINT job")
+        try:
+            value = job.work(connection)
+        except Exception as exc:
+            if job.writes:
+                connection.execute("ROLLBACK TO job")
+                connection.execute("RELEASE job")
+            return _Outcome(None, exc)
+        if job.writes:
+            connection.execute("RELEASE job")
+        return _Outcome(value, None)
 
     def _open_connection(self) -> sqlite3.Connection:
         if self._connection is None:
-            raise RuntimeError("the store is closed")
+            self._connection = self._connect()
         return self._connection
 
-    def _connect(self) -> None:
+    def _connect(self) -> sqlite3.Connection:
         try:
             # SQLite would create the file with the umask's mode; its -wal and -shm files copy the mode of the main file.
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
@@ -111,12 +217,7 @@ class Store:
         except BaseException:
             connection.close()
             raise
-        self._connection = connection
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        return connection
 
 
 def migrations() -> list[tuple[int, str]]:
