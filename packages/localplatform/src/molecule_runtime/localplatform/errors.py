@@ -37,7 +37,7 @@ class PortTakenError(LocalPlatformError, ConfigurationError):
 
 
 class SeedError(LocalPlatformError, ConfigurationError):
-    """A seed cannot be used; `findings` holds everything that is wrong with it, the message one line for each."""
+    """A seed cannot be used; `findings` holds everything noticed, errors and warnings, the message one line for each."""
 
     def __init__(self, findings: Iterable[Finding]) -> None:
         self.findings = tuple(findings)

@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
         team = _team_of(args)
     except SeedError as exc:
         for finding in exc.findings:
-            console.complain(str(finding))
+            console.complain(str(finding) if finding.severity == "error" else f"warning: {finding}")
         return 2
     raise_open_files()
     anyio.run(_serve_until_signal, settings_of(args), bool(args.json), team, bool(args.prune))

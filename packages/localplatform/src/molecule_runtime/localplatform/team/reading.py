@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import importlib.util
 import keyword
@@ -11,6 +12,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
+
+from pydantic import ValidationError
 
 from molecule_runtime.core import env, features
 from molecule_runtime.core.config.document import NOTHING, Document
@@ -41,6 +44,9 @@ HOST_DISTRIBUTION = "molecule-runtime-a2a"
 
 _MISSING = "give --seed the path of a YAML file; `molecule-local up --seed-schema` describes what it holds"
 _OWN_KEYS = ("name", "role", "runtime")
+_MAX_PATH = 400
+_ROUNDS = 4
+"""Of taking out what does not fit: what is around a wrong value may not fit without it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +71,7 @@ def read_team(path: Path, environ: Mapping[str, str] | None = None) -> Team:
     """
     loaded = load_team(path, environ)
     if loaded.team is None:
-        raise SeedError(finding for finding in loaded.findings if finding.severity == "error")
+        raise SeedError(loaded.findings)
     for finding in loaded.findings:
         logger.warning("%s", finding)
     if any(not member.external and not member.command for member in loaded.team.members):
@@ -110,6 +116,9 @@ class _Reading(Document[Seed]):
         values = self.read()
         seed = self.validate(values)
         self.look_for_unknown_keys(values, "warning")
+        if seed is None:
+            # What can be said about the rest is said too.
+            seed = _validated_in_part(values)
         if seed is None:
             return None
         places = list(places_of(seed.workspaces))
@@ -176,6 +185,8 @@ class _Reading(Document[Seed]):
         module, folder = self._adapter((*path, "adapter"), source.adapter) if source.adapter else ("", None)
         command = self._command((*path, "command"), source.command) if source.command else ()
         if not (source.runtime or source.adapter or source.command):
+            if self._is_wrong(place.path) or self._is_wrong(("defaults",)):
+                return Member(name=name)  # what should run it was taken out, and reported, above
             remedy = "add runtime (an installed adapter), adapter (a file or module), command, or `external: true`"
             self.add("error", "nothing-to-run", place.path, "does not say what runs it", remedy)
         elif not source.adapter and not source.command:
@@ -195,6 +206,11 @@ class _Reading(Document[Seed]):
             port=entry.port,
             restart=_restart(entry, defaults),
         )
+
+    def _is_wrong(self, path: KeyPath) -> bool:
+        """Tell whether a value was wrong among those that say what runs a member."""
+        keys = [(*path, key) for key in ("runtime", "adapter", "command")]
+        return any(noted[: len(key)] == key for code, noted in self._noted if code == "wrong-value" for key in keys)
 
     def _check_external(self, place: Place) -> None:
         for key in ("runtime", "adapter", "command", "config", "prompt", "env", "port", "restart"):
@@ -225,7 +241,7 @@ class _Reading(Document[Seed]):
             message = "is a folder"
             self.add("error", "wrong-file", path, message, "name the file in it that has the Adapter class", value=text)
         elif not file.is_file():
-            self.add("error", "missing-file", path, "does not exist", f"create {file}, or correct the path", value=text)
+            self.add("error", "missing-file", path, "does not exist", _create(file), value=text)
         elif file.suffix != ".py":
             self.add("error", "wrong-file", path, "is not a Python file", "name a file that ends in .py", value=text)
         elif not file.stem.isidentifier() or keyword.iskeyword(file.stem):
@@ -252,9 +268,7 @@ class _Reading(Document[Seed]):
         for index, text in enumerate(place.entry.files):
             path, file = (*place.at("files"), index), self._resolved(text)
             if not file.exists():
-                self.add(
-                    "error", "missing-file", path, "does not exist", f"create {file}, or correct the path", value=text
-                )
+                self.add("error", "missing-file", path, "does not exist", _create(file), value=text)
             elif file.name in OWN_FILES or not file.name:
                 message = "has the name of a file that molecule-local writes there itself"
                 self.add("error", "wrong-file", path, message, "rename it", value=text)
@@ -305,11 +319,47 @@ class _Reading(Document[Seed]):
 _ADAPTER_REMEDY = "write ./FILE.py for a file beside this one, or the name of an installed module"
 
 
+def _validated_in_part(values: dict[str, Any]) -> Seed | None:
+    """Return the values without those that do not fit; None where too little is left."""
+    left = copy.deepcopy(values)
+    for _ in range(_ROUNDS):
+        try:
+            return Seed.model_validate(left)
+        except ValidationError as exc:
+            for error in exc.errors(include_url=False):
+                _remove(left, error["loc"])
+    return None
+
+
+def _remove(data: dict[str, Any], path: KeyPath) -> None:
+    """Remove the key at a path, or the nearest one above that is there."""
+    around: dict[str | int, Any] | None = None
+    key: str | int = ""
+    value: Any = data
+    for part in path:
+        if isinstance(value, dict):
+            mapping = cast("dict[str | int, Any]", value)
+            if part not in mapping:
+                return  # it is missing: there is nothing to remove
+            around, key, value = mapping, part, mapping[part]
+        elif isinstance(value, list) and isinstance(part, int):
+            row = cast("Sequence[Any]", value)
+            value = row[part] if part < len(row) else None
+        else:
+            break
+    if around is not None:
+        around.pop(key, None)
+
+
 def _label(module: str, command: Sequence[str]) -> str:
     """Return what to call what runs a member, where the seed has no name for it."""
     label = module.rpartition(".")[2] or Path(next(iter(command), "")).name
     label = NAME_UNSAFE.sub("-", label)[: MAX_CHARS["runtime"]]
     return f"{label}-here" if label == EXTERNAL else label
+
+
+def _create(file: Path) -> str:
+    return f"create {safe(str(file), _MAX_PATH)}, or correct the path"
 
 
 def _restart(entry: Entry, defaults: Defaults) -> RestartRule:
