@@ -211,6 +211,7 @@ def _converse(args: argparse.Namespace, workspace: Row) -> int:
         conversation = portal.call(Conversation, str(workspace["id"]), name, screen)
         link, _ = portal.start_task(stay_linked, lambda: Remote.of(args), conversation.serve)
         try:
+            portal.call(conversation.ready)
             console.say(f"{name} is {workspace.get('status')}. /help lists the commands, Ctrl-D ends.")
             _loop(args, portal, conversation, screen, link)
         finally:

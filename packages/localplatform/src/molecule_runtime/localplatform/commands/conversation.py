@@ -36,6 +36,7 @@ T = TypeVar("T")
 _LOOK_SECONDS = 2.0
 """How often a queued message is looked at when no event comes."""
 
+_READY_SECONDS = 15.0
 _REMEMBERED = 100
 _MAX_LISTED = 500
 
@@ -115,6 +116,17 @@ class Conversation:
         finally:
             self._link = None
             self._linked = anyio.Event()
+
+    async def ready(self) -> None:
+        """Wait until nothing that happens from now on is missed.
+
+        Raises:
+            CommandError: the platform went away first.
+        """
+        with anyio.move_on_after(_READY_SECONDS) as scope:
+            await self._connected()
+        if scope.cancelled_caught:
+            raise CommandError("the platform went away; start it again with: molecule-local up")
 
     async def ask(self, text: str, files: list[Path], *, seconds: float) -> Reply:
         """Send a message and return the answer.
