@@ -82,8 +82,8 @@ class Running:
     async def finish(self) -> Done:
         """Wait for the end; returns what was not read yet."""
         with anyio.fail_after(SECONDS):
-            code = await self.process.wait()
-            return Done(code, await _rest(self._out), await _rest(self._err))
+            out, err = await _rest(self._out), await _rest(self._err)
+            return Done(await self.process.wait(), out, err)
 
     async def _line(self, stream: BufferedByteReceiveStream) -> str:
         with anyio.fail_after(SECONDS):

@@ -207,6 +207,56 @@ async def test_an_agent_that_does_not_answer_in_time_is_exit_code_1(world: World
     assert f"did not answer within 0.3 s; what it answers later is in: molecule-local logs {member.id}" in done.err
 
 
+async def test_a_very_large_answer_comes_whole_although_it_comes_late(
+    world: World, shell: Shell, agent: FakeAgent
+) -> None:
+    await online(world, agent)
+    told = anyio.Event()
+
+    async def answer(request: Received) -> bytes:
+        await told.wait()
+        return http_answer({**said("x" * 3_000_000), "id": request.body["id"]})
+
+    agent.answer = answer
+    async with shell.start("chat", "alice", "everything") as running:
+        await running.err_line()
+        told.set()
+        done = await running.finish()
+    assert (done.code, len(done.out), done.err) == (0, 3_000_001, "")
+
+
+async def test_files_are_sent_along(world: World, shell: Shell, tmp_path: Path) -> None:
+    member = await world.create("alice", delivery_mode="poll")
+    first, second = tmp_path / "a report.txt", tmp_path / "b.bin"
+    first.write_text("all is well")
+    second.write_bytes(b"\x00\xff")
+    async with shell.start("chat", "alice", "see these", "--attach", str(first), "--attach", str(second)) as running:
+        await running.err_line()
+        row = next(row for row in await world.activity(member) if row["method"] == "message/send")
+        text, *files = row["request_body"]["params"]["message"]["parts"]
+        assert text == {"kind": "text", "text": "see these"}
+        assert [(part["kind"], part["file"]["name"], part["file"]["size"]) for part in files] == [
+            ("file", "a_report.txt", 11),
+            ("file", "b.bin", 2),
+        ]
+        workspace_id, file_id = files[0]["file"]["uri"].removeprefix("platform-pending:").split("/")
+        path = f"/workspaces/{workspace_id}/pending-uploads/{file_id}/content"
+        assert (await world.http.get(path, headers=member.auth)).content == b"all is well"
+        await notify(world, member, "thanks")
+        assert (await running.finish()).out == "thanks\n"
+
+
+async def test_a_file_that_is_too_large_is_said_before_it_is_sent(world: World, shell: Shell, tmp_path: Path) -> None:
+    member = await world.create("alice", delivery_mode="poll")
+    large = tmp_path / "large.bin"
+    with large.open("wb") as file:
+        file.truncate(26 * 1024 * 1024)
+    done = await shell.run("chat", "alice", "see this", "--attach", str(large))
+    assert (done.code, done.out, len(done.err.splitlines())) == (1, "", 1)
+    assert "large.bin' has 27.3 MB; the platform takes files up to 26.2 MB" in done.err
+    assert await world.activity(member) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from molecule_runtime.core.envelope import Answer
-    from molecule_runtime.localplatform.commands.frames import Link
+    from molecule_runtime.localplatform.commands.frames import Frame, Link
 
     Row = dict[str, Any]
 
@@ -65,12 +65,14 @@ class _Turn:
         polls: the agent reads its inbox, and answers by writing to the person.
         said: what it wrote.
         row: what the activity says of the turn, once it has ended.
+        whole: the answer as an event carried it: the activity does not keep what is very large.
     """
 
     id: str
     polls: bool
     said: Reply | None = None
     row: Row | None = None
+    whole: Row | None = None
     changed: anyio.Event = field(default_factory=anyio.Event)
 
 
@@ -111,6 +113,7 @@ class Conversation:
                 async with contextlib.aclosing(link.frames()) as frames:
                     async for frame in frames:
                         if frame.workspace_id == self._id:
+                            self._keep_answer(frame)
                             self._news.set()
                 group.cancel_scope.cancel()
         finally:
@@ -181,8 +184,7 @@ class Conversation:
             self._listener.waiting(f"{self.name} is busy; the message waits in its queue")
             return await self._outcome(turn, await self._dequeued(turn, answer.queue_id))
         self._listener.waiting(f"{self.name} is still at work; waiting for its answer")
-        row = await self._until(turn, lambda: turn.row)
-        return await self._outcome(turn, _answer_in(row))
+        return await self._outcome(turn, await self._until(turn, lambda: _late_answer(turn)))
 
     async def _dequeued(self, turn: _Turn, queue_id: str) -> Answer:
         """Wait until a queued message was delivered, and return the agent's answer."""
@@ -225,6 +227,12 @@ class Conversation:
                 f"the platform stored {len(found)} of {console.count(len(files), 'file')}; nothing was sent"
             )
         return list(found)
+
+    def _keep_answer(self, frame: Frame) -> None:
+        turn, body = self._turn, frame.payload.get("response_body")
+        if turn is not None and frame.event == "A2A_RESPONSE" and isinstance(body, dict) and body.get("id") == turn.id:
+            turn.whole = cast("Row", body)
+            turn.changed.set()
 
     async def _read_news(self, link: Link) -> None:
         while True:
@@ -278,11 +286,25 @@ def _has_ended(row: Row) -> bool:
     return row.get("response_body") is not None or row.get("status") == "error"
 
 
+def _late_answer(turn: _Turn) -> Answer | None:
+    if turn.whole is not None:
+        return read_answer(turn.whole)
+    # Of one that is too large to be kept, the event brings all.
+    return None if turn.row is None or _is_cut(turn.row) else _answer_in(turn.row)
+
+
 def _answer_in(row: Row) -> Answer:
     """Read the answer from the record of a turn."""
     if row.get("status") == "error" and row.get("error_detail"):
         return Failure(message=str(row["error_detail"]))
+    if _is_cut(row):
+        return Reply(text="(the answer is too large for the log)")
     return read_answer(row.get("response_body"))
+
+
+def _is_cut(row: Row) -> bool:
+    body = row.get("response_body")
+    return isinstance(body, dict) and "result" not in body and cast("Row", body).get("truncated") is True
 
 
 def _message_in(row: Row) -> Reply:

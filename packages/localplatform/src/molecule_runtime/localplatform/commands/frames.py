@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -98,15 +99,23 @@ class Link:
         """Post files as a form and return the answer.
 
         Raises:
-            CommandError: one cannot be read, nobody answers, or the platform refused.
+            CommandError: one cannot be read or is too large, nobody answers, or the platform refused.
         """
+        limits = cast("Row", await self.get("/uploads/limits"))
         with ExitStack() as stack:
             parts: list[tuple[str, tuple[str, IO[bytes]]]] = []
             for file in files:
                 try:
-                    parts.append(("files", (file.name, stack.enter_context(file.open("rb")))))
+                    handle = stack.enter_context(file.open("rb"))
+                    size = os.fstat(handle.fileno()).st_size
                 except OSError as exc:
                     raise CommandError(f"{str(file)!r} cannot be read: {exc.strerror or exc}") from None
+                # The platform would hang up on it halfway, which looks like a platform that is gone.
+                if size > (most := int(limits.get("max_file_bytes") or size)):
+                    raise CommandError(
+                        f"{str(file)!r} has {console.size(size)}; the platform takes files up to {console.size(most)}"
+                    )
+                parts.append(("files", (file.name, handle)))
             timeout = httpx.Timeout(None, connect=_OPEN_SECONDS)
             request = self._http.build_request("POST", path, files=parts, timeout=timeout)
             return self.remote.read(await self._send(request))
