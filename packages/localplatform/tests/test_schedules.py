@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import uuid
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
@@ -76,7 +77,8 @@ async def restarted(world: World, settings: LocalSettings, clock: Clock) -> Asyn
     """A second platform on what the first has stored up to now, as after a crash."""
     folder = settings.data.parent / uuid.uuid4().hex
     folder.mkdir()
-    await world.platform.store.read(lambda database: database.execute("VACUUM INTO ?", (str(folder / "molecule.db"),)))
+    with closing(sqlite3.connect(world.platform.store.path)) as database:
+        database.execute("VACUUM INTO ?", (str(folder / "molecule.db"),))
     folder.chmod(0o700)
     async with (
         serve(replace(settings, data=folder)) as platform,
