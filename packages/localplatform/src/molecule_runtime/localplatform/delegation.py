@@ -14,7 +14,8 @@ from molecule_runtime.core.platform import wire
 from molecule_runtime.localplatform import timestamps, web
 from molecule_runtime.localplatform.access import require_own
 from molecule_runtime.localplatform.auth import Caller, credentials_of
-from molecule_runtime.localplatform.proxy import SUMMARY_CHARS, admit, logged_payload, read_envelope
+from molecule_runtime.localplatform.outcomes import read_envelope
+from molecule_runtime.localplatform.proxy import SUMMARY_CHARS, admit, logged_payload
 from molecule_runtime.localplatform.routing import Route
 from molecule_runtime.localplatform.store import activity, delegations
 from molecule_runtime.localplatform.web import Refusal
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 
     from molecule_runtime.localplatform.background import Background
     from molecule_runtime.localplatform.events import EventBus
+    from molecule_runtime.localplatform.outcomes import Outcome
     from molecule_runtime.localplatform.platform import Platform
-    from molecule_runtime.localplatform.proxy import Outcome, Proxy
+    from molecule_runtime.localplatform.proxy import Proxy
     from molecule_runtime.localplatform.settings import LocalSettings
     from molecule_runtime.localplatform.store import Store
     from molecule_runtime.localplatform.store.delegations import DelegationRow

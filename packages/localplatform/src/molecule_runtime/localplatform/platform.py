@@ -20,8 +20,9 @@ from molecule_runtime.localplatform.background import Background
 from molecule_runtime.localplatform.delegation import Delegations
 from molecule_runtime.localplatform.errors import DataFolderError
 from molecule_runtime.localplatform.events import EventBus
+from molecule_runtime.localplatform.outcomes import read_envelope
 from molecule_runtime.localplatform.provisioning import Hosting
-from molecule_runtime.localplatform.proxy import Proxy, claim_waiting, read_envelope
+from molecule_runtime.localplatform.proxy import Proxy, claim_waiting
 from molecule_runtime.localplatform.scheduler import Scheduler
 from molecule_runtime.localplatform.store import Store, queue, tokens, workspaces
 from molecule_runtime.localplatform.streams import EventLog

@@ -9,23 +9,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
-from dataclasses import dataclass, field, replace
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import httpx
 
 from molecule_runtime.core import envelope as a2a
-from molecule_runtime.core.bearer import bearer_matches, bearer_of
-from molecule_runtime.core.platform import wire
-from molecule_runtime.core.platform.client import MAX_A2A_REQUEST_BYTES, MAX_RESPONSE_BYTES
+from molecule_runtime.core.platform.client import MAX_RESPONSE_BYTES
 from molecule_runtime.core.redaction import redact_text
 from molecule_runtime.localplatform import timestamps, urls, web
-from molecule_runtime.localplatform.access import require_own
-from molecule_runtime.localplatform.auth import Caller, credentials_of
-from molecule_runtime.localplatform.routing import Parameter, Route
+from molecule_runtime.localplatform.auth import Caller
+from molecule_runtime.localplatform.outcomes import (
+    Envelope,
+    Exchange,
+    Outcome,
+    busy,
+    failed,
+    outcome_of,
+    read_envelope,
+    stopping,
+    tool_trace_of,
+)
 from molecule_runtime.localplatform.store import activity, queue, token_usage, workspaces
 from molecule_runtime.localplatform.web import Refusal
 
@@ -33,13 +37,10 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Mapping
 
-    from starlette.requests import Request
-    from starlette.responses import Response
-
+    from molecule_runtime.core.platform import wire
     from molecule_runtime.localplatform.auth import Auth, Credentials
     from molecule_runtime.localplatform.background import Background
     from molecule_runtime.localplatform.events import EventBus
-    from molecule_runtime.localplatform.platform import Platform
     from molecule_runtime.localplatform.settings import LocalSettings
     from molecule_runtime.localplatform.store import Store
     from molecule_runtime.localplatform.store.queue import QueueRow
@@ -48,87 +49,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DENIED = "access denied: workspaces cannot communicate per hierarchy rules"
-UNREACHABLE = "failed to reach workspace agent"
-BUSY_RETRY_SECONDS = 30
 SUMMARY_CHARS = 1000
 
 _SETTLING = frozenset({"provisioning", "awaiting_agent"})
-_STOPPING_RETRY_SECONDS = 5
-_WAKING_RETRY_SECONDS = 15
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Envelope:
-    """A message in its JSON-RPC form, and what the platform reads from it."""
-
-    body: dict[str, Any] = field(repr=False)
-    method: str
-    message_id: str | None
-    text: str = field(repr=False)
-    delegation_id: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How a message fared.
-
-    Attributes:
-        kind: `answered` by the agent (2xx), `failed`, `queued` for a busy target, `polled`: left in the target's inbox, `busy`: not queued
-            because it came from the queue.
-        status: the HTTP status for the sender.
-        body: the JSON for the sender.
-        error: why it failed, for people.
-        reached: whether the message may have arrived although it failed.
-    """
-
-    kind: Literal["answered", "failed", "queued", "polled", "busy"]
-    status: int
-    body: bytes = field(repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    error: str = ""
-    reached: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Exchange:
-    """What came of one HTTP request to an agent."""
-
-    kind: Literal["response", "busy", "unreachable", "lost", "oversize"]
-    status: int = 0
-    body: bytes = field(default=b"", repr=False)
-    retry_after: str = ""
-    detail: str = ""
-
-
-def read_envelope(data: object) -> Envelope:
-    """Bring a message into its full form: a bare `{method, params}` is wrapped and a missing `messageId` is added (5.1).
-
-    Raises:
-        Refusal: 400 when it is not a JSON object.
-    """
-    if not isinstance(data, dict):
-        raise Refusal(400, "invalid JSON")
-    body = dict(cast("dict[str, Any]", data))
-    if "jsonrpc" not in body:
-        body = {"jsonrpc": "2.0", "id": str(uuid.uuid4()), **body}
-    params = body.get("params")
-    message: dict[str, Any] = {}
-    if isinstance(params, dict) and isinstance(cast("dict[str, Any]", params).get("message"), dict):
-        message = dict(cast("dict[str, Any]", params["message"]))
-        if not message.get("messageId"):
-            message["messageId"] = str(uuid.uuid4())
-        body["params"] = {**cast("dict[str, Any]", params), "message": message}
-    method = body.get("method")
-    message_id = message.get("messageId")
-    inbound = a2a.read_message(body)
-    delegation_id = inbound.metadata.get("delegation_id")
-    return Envelope(
-        body=body,
-        method=method if isinstance(method, str) else "",
-        message_id=message_id if isinstance(message_id, str) else None,
-        text=inbound.text,
-        delegation_id=delegation_id if isinstance(delegation_id, str) and delegation_id else None,
-    )
 
 
 def admit(connection: sqlite3.Connection, caller: Caller, target_id: str) -> WorkspaceRow:
@@ -191,7 +114,7 @@ class Proxy:
             if future.done():
                 return
             if done.cancelled():
-                future.set_result(_stopping())
+                future.set_result(stopping())
             elif (error := done.exception()) is not None:
                 future.set_exception(error)
             else:
@@ -211,7 +134,7 @@ class Proxy:
         """Answer everybody who still waits that the platform stops; the turns themselves go on until they are cancelled."""
         for future in list(self._waiting):
             if not future.done():
-                future.set_result(_stopping())
+                future.set_result(stopping())
 
     async def send(self, caller: Caller, target: WorkspaceRow, message: Envelope, *, may_queue: bool = True) -> Outcome:
         """Deliver a message to a target that was admitted, and record what came of it."""
@@ -252,7 +175,7 @@ class Proxy:
         if not await self._store.write(record):
             return None
         if outcome.kind == "busy":
-            return _failed(503, f"given up after {queue.MAX_ATTEMPTS} attempts: {outcome.error}")
+            return failed(503, f"given up after {queue.MAX_ATTEMPTS} attempts: {outcome.error}")
         return outcome
 
     async def _leave_in_inbox(self, caller: Caller, target: WorkspaceRow, message: Envelope) -> Outcome:
@@ -269,7 +192,7 @@ class Proxy:
         if not may_queue:
             return Outcome(kind="busy", status=503, body=b"{}", error=reason)
         if (metadata := self._metadata.get(target.id)) and metadata.capabilities.get("session"):
-            return _busy(reason, native_session=True)
+            return busy(reason, native_session=True)
         queue_id, depth = await self._store.write(
             queue.enqueue,
             workspace_id=target.id,
@@ -287,7 +210,7 @@ class Proxy:
         }
         return Outcome(kind="queued", status=202, body=web.dump(body))
 
-    async def _call(self, caller: Caller, target: WorkspaceRow, content: bytes) -> _Exchange:
+    async def _call(self, caller: Caller, target: WorkspaceRow, content: bytes) -> Exchange:
         metadata = self._metadata.get(target.id)
         idle = (metadata.idle_timeout_seconds if metadata else None) or self._settings.a2a_idle_timeout
         ceiling = anyio.current_time() + self._settings.a2a_ceiling if caller.workspace_id is not None else float("inf")
@@ -301,10 +224,10 @@ class Proxy:
             return await self._exchange(target, content, arrived)
         if arrived:
             # The agent did the work and began to answer: queueing would have it done twice.
-            return _Exchange(kind="lost", status=arrived[0], detail="the answer stopped halfway")
-        return _Exchange(kind="busy", detail="it gave no sign of life during the turn")
+            return Exchange(kind="lost", status=arrived[0], detail="the answer stopped halfway")
+        return Exchange(kind="busy", detail="it gave no sign of life during the turn")
 
-    async def _exchange(self, target: WorkspaceRow, content: bytes, arrived: list[int]) -> _Exchange:
+    async def _exchange(self, target: WorkspaceRow, content: bytes, arrived: list[int]) -> Exchange:
         headers = {
             "Content-Type": "application/json",
             "Authorization": f"Bearer {target.inbound_secret}",
@@ -315,9 +238,9 @@ class Proxy:
         try:
             response = await self._http.send(request, stream=True)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as exc:
-            return _Exchange(kind="unreachable", detail=str(exc) or type(exc).__name__)
+            return Exchange(kind="unreachable", detail=str(exc) or type(exc).__name__)
         except httpx.HTTPError as exc:
-            return _Exchange(kind="busy", detail=f"it closed the connection ({str(exc) or type(exc).__name__})")
+            return Exchange(kind="busy", detail=f"it closed the connection ({str(exc) or type(exc).__name__})")
         arrived.append(response.status_code)
         try:
             chunks: list[bytes] = []
@@ -325,14 +248,14 @@ class Proxy:
             async for chunk in response.aiter_bytes():
                 size += len(chunk)
                 if size > MAX_RESPONSE_BYTES:
-                    return _Exchange(kind="oversize", status=response.status_code)
+                    return Exchange(kind="oversize", status=response.status_code)
                 chunks.append(chunk)
         except httpx.HTTPError as exc:
-            return _Exchange(kind="lost", status=response.status_code, detail=str(exc) or type(exc).__name__)
+            return Exchange(kind="lost", status=response.status_code, detail=str(exc) or type(exc).__name__)
         finally:
             with anyio.CancelScope(shield=True):
                 await response.aclose()
-        return _Exchange(
+        return Exchange(
             kind="response",
             status=response.status_code,
             body=b"".join(chunks),
@@ -340,9 +263,9 @@ class Proxy:
         )
 
     async def _conclude(
-        self, caller: Caller, target: WorkspaceRow, message: Envelope, exchange: _Exchange, duration: int
+        self, caller: Caller, target: WorkspaceRow, message: Envelope, exchange: Exchange, duration: int
     ) -> Outcome:
-        outcome, parsed = _outcome_of(exchange)
+        outcome, parsed = outcome_of(exchange)
         said = a2a.read_answer(parsed) if outcome.kind == "answered" else a2a.Failure(message=outcome.error)
         problem = said.message if isinstance(said, a2a.Failure) else None
         row = activity.NewActivity(
@@ -354,7 +277,7 @@ class Proxy:
             summary=message.text[:SUMMARY_CHARS],
             request_body=message.body,
             response_body=parsed,
-            tool_trace=_tool_trace(parsed),
+            tool_trace=tool_trace_of(parsed),
             duration_ms=duration,
             status="ok" if problem is None else "error",
             error_detail=None if problem is None else redact_text(problem[:4096]),
@@ -460,214 +383,3 @@ def logged_payload(row: activity.NewActivity) -> dict[str, Any]:
     if row.tool_trace is not None:
         payload["tool_trace"] = row.tool_trace
     return payload
-
-
-async def post_message(platform: Platform, request: Request) -> Response:
-    """`POST /workspaces/:id/a2a`."""
-    target_id = web.workspace_id_of(request)
-    caller, target = await platform.store.read(
-        platform.proxy.admit_request, credentials_of(request), request.headers.get("x-workspace-id"), target_id
-    )
-    return await _pass_on(platform, request, caller, target)
-
-
-async def post_inbound(platform: Platform, request: Request) -> Response:
-    """`POST /workspaces/:id/a2a/inbound`: the same for whoever holds the target's inbound secret (24.5)."""
-    target_id = web.workspace_id_of(request)
-    given = bearer_of(request.scope["headers"])
-    if given is None:
-        raise Refusal(401, "missing inbound secret", hint="send `Authorization: Bearer <platform_inbound_secret>`")
-    target = await platform.store.read(workspaces.get, target_id)
-    if target is None or not bearer_matches(target.inbound_secret, request.scope["headers"]):
-        raise Refusal(403, "invalid inbound secret")
-    caller = Caller(None)
-    return await _pass_on(platform, request, caller, await platform.store.read(admit, caller, target_id))
-
-
-async def reset_chat(platform: Platform, request: Request) -> Response:
-    """`POST /workspaces/:id/chat-session/new`: the person's next message begins a new context (24.5)."""
-    own = await require_own(platform, request)
-    context_id = str(uuid.uuid4())
-    await platform.store.write(workspaces.set_chat_context, own.id, context_id)
-    platform.bus.publish("SESSION_RESET", own.id, {"context_id": context_id})
-    return web.answer({"status": "reset", "context_id": context_id})
-
-
-async def _pass_on(platform: Platform, request: Request, caller: Caller, target: WorkspaceRow) -> Response:
-    body = await web.read_body(request, MAX_A2A_REQUEST_BYTES)
-    try:
-        data = web.loads(body)
-    except ValueError:
-        raise Refusal(400, "invalid JSON") from None
-    message = read_envelope(data)
-    if target.status == "hibernated":
-        await _wake(platform, target)
-    if caller.workspace_id is None:
-        message = await _in_chat(platform, target, message)
-    outcome = await platform.proxy.send_and_wait(caller, target, message)
-    return web.raw_answer(outcome.body, outcome.status, outcome.headers)
-
-
-async def _wake(platform: Platform, target: WorkspaceRow) -> NoReturn:
-    if (provisioner := platform.hosting.of(target.id)) is not None:
-        await provisioner.start(target.id)
-    raise Refusal(
-        503,
-        "workspace is waking up",
-        waking=True,
-        retry_after=_WAKING_RETRY_SECONDS,
-        hint=None if provisioner is not None else "nothing here can start it; start its host",
-        headers={"Retry-After": str(_WAKING_RETRY_SECONDS)},
-    )
-
-
-async def _in_chat(platform: Platform, target: WorkspaceRow, message: Envelope) -> Envelope:
-    """Give a person's message the context of the running chat session, so that it survives restarts (24.5)."""
-    params = message.body.get("params")
-    sent: Any = cast("dict[str, Any]", params).get("message") if isinstance(params, dict) else None
-    if not isinstance(sent, dict) or cast("dict[str, Any]", sent).get("contextId"):
-        return message
-    context_id = target.chat_context_id
-    if context_id is None:
-        context_id = await platform.store.write(workspaces.begin_chat, target.id, str(uuid.uuid4()))
-    body = {**message.body, "params": {**cast("dict[str, Any]", params), "message": {**sent, "contextId": context_id}}}
-    return replace(message, body=body)
-
-
-async def get_queued(platform: Platform, request: Request) -> Response:
-    """`GET /workspaces/:id/a2a/queue/:queue_id`: for the sender, the target and the admin; for others it does not exist."""
-    workspace_id = web.workspace_id_of(request)
-    queue_id: str = request.path_params["queue_id"]
-    credentials = credentials_of(request)
-
-    def read(connection: sqlite3.Connection) -> QueueRow:
-        caller = platform.auth.holder(connection, credentials)
-        row = queue.get(connection, queue_id)
-        parties = (row.workspace_id, row.caller_id) if row else ()
-        if row is None or workspace_id not in parties or caller.workspace_id not in {None, *parties}:
-            raise Refusal(404, "queue item not found")
-        return row
-
-    return web.answer(_queue_body(await platform.store.read(read)))
-
-
-def _queue_body(row: QueueRow) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        "queue_id": row.id,
-        "workspace_id": row.workspace_id,
-        "status": row.status,
-        "priority": row.priority,
-        "attempts": row.attempts,
-        "enqueued_at": timestamps.render(row.enqueued_at),
-    }
-    optional = {
-        "last_error": row.last_error,
-        "dispatched_at": timestamps.render(row.dispatched_at),
-        "completed_at": timestamps.render(row.completed_at),
-        "response_body": None if row.response_body is None else web.base64_text(row.response_body),
-    }
-    body.update({key: value for key, value in optional.items() if value is not None})
-    return body
-
-
-def _outcome_of(exchange: _Exchange) -> tuple[Outcome, Any]:
-    """Return what the sender gets (contract 5.4) and the agent's body, read as JSON."""
-    confirmed = 200 <= exchange.status < 400
-    if exchange.kind == "unreachable":
-        return _failed(502, UNREACHABLE, reached=False), None
-    if exchange.kind == "lost":
-        return _failed(502, "failed to read agent response", delivery_confirmed=confirmed), None
-    if exchange.kind == "oversize":
-        return _failed(
-            502,
-            "agent response too large",
-            truncated=True,
-            max_bytes=MAX_RESPONSE_BYTES,
-            delivery_confirmed=confirmed,
-        ), None
-    try:
-        parsed = web.loads(exchange.body)
-    except ValueError:
-        parsed = None
-    if exchange.status >= 300 or exchange.status < 200:
-        error = _upstream_error(parsed) or _phrase(exchange.status)
-        headers = {"Retry-After": exchange.retry_after} if exchange.retry_after.isdecimal() else {}
-        body = web.dump({"error": error})
-        return Outcome(
-            kind="failed", status=max(exchange.status, 300), body=body, headers=headers, error=error, reached=True
-        ), parsed
-    if not exchange.body.strip():
-        return _failed(502, "workspace agent returned empty response", delivery_confirmed=True), None
-    if parsed is None:
-        return _failed(502, "workspace agent returned something that is not JSON", delivery_confirmed=True), None
-    return Outcome(kind="answered", status=exchange.status, body=exchange.body, reached=True), parsed
-
-
-def _failed(status: int, error: str, *, reached: bool = True, **fields: object) -> Outcome:
-    body = web.dump({"error": error, **fields})
-    return Outcome(kind="failed", status=status, body=body, error=error, reached=reached)
-
-
-def _busy(reason: str, **fields: object) -> Outcome:
-    error = f"workspace agent is busy: {reason}"
-    body = web.dump({"error": error, "busy": True, "retry_after": BUSY_RETRY_SECONDS, **fields})
-    headers = {"Retry-After": str(BUSY_RETRY_SECONDS)}
-    return Outcome(kind="failed", status=503, body=body, headers=headers, error=error)
-
-
-def _stopping() -> Outcome:
-    # Not `restarting`: that would say that the message was never delivered.
-    error = "the platform is stopping; the agent may still finish this turn"
-    body = web.dump({"error": error, "retry_after": _STOPPING_RETRY_SECONDS})
-    headers = {"Retry-After": str(_STOPPING_RETRY_SECONDS)}
-    return Outcome(kind="failed", status=503, body=body, headers=headers, error=error, reached=True)
-
-
-def _upstream_error(parsed: Any) -> str:
-    if not isinstance(parsed, dict):
-        return ""
-    error = cast("dict[str, Any]", parsed).get("error")
-    if isinstance(error, dict):
-        error = cast("dict[str, Any]", error).get("message")
-    return error if isinstance(error, str) else ""
-
-
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return f"HTTP {status}"
-
-
-def _tool_trace(parsed: Any) -> Any:
-    node = parsed
-    for key in ("result", "metadata", "tool_trace"):
-        node = cast("dict[str, Any]", node).get(key) if isinstance(node, dict) else None
-    return node
-
-
-ROUTES = (
-    Route(
-        method="POST", path="/workspaces/{id}/a2a", handler=post_message, section="5, 24.3, 24.5", access="member",
-        summary="Send a message to a workspace; the admin token is the person.", body=wire.JsonRpcRequest,
-        answers={200: dict[str, Any], 202: dict[str, Any]}, refusals=(402, 502), passes_through=True,
-        parameters=(Parameter(name="X-Workspace-ID", place="header", meaning="the caller; must agree with the bearer"),),
-        test="test_a2a.py::test_a_peer_answers_through_the_proxy",
-    ),
-    Route(
-        method="POST", path="/workspaces/{id}/a2a/inbound", handler=post_inbound, section="24.5", access="inbound",
-        summary="The same, for whoever holds the target's inbound secret.", body=wire.JsonRpcRequest,
-        answers={200: dict[str, Any], 202: dict[str, Any]}, refusals=(402, 502), passes_through=True,
-        test="test_a2a.py::test_the_inbound_route_takes_the_targets_inbound_secret_only",
-    ),
-    Route(
-        method="POST", path="/workspaces/{id}/chat-session/new", handler=reset_chat, section="24.5", access="workspace",
-        summary="Begin a new chat session.", answers={200: wire.StatusResponse},
-        test="test_a2a.py::test_a_persons_messages_share_a_context_until_the_session_is_reset",
-    ),
-    Route(
-        method="GET", path="/workspaces/{id}/a2a/queue/{queue_id}", handler=get_queued, section="24.5", access="member",
-        summary="How a queued message fares; for its sender and its target.",
-        test="test_queue.py::test_the_sender_and_the_target_see_a_queued_message_and_nobody_else_does",
-    ),
-)  # fmt: skip

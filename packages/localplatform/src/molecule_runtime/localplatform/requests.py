@@ -12,7 +12,8 @@ from molecule_runtime.core.platform.wire import requests as wire
 from molecule_runtime.localplatform import timestamps, web
 from molecule_runtime.localplatform.access import require_admin, require_own, require_row
 from molecule_runtime.localplatform.auth import Caller, credentials_of
-from molecule_runtime.localplatform.proxy import leave_message, read_envelope
+from molecule_runtime.localplatform.outcomes import read_envelope
+from molecule_runtime.localplatform.proxy import leave_message
 from molecule_runtime.localplatform.routing import Parameter, Route
 from molecule_runtime.localplatform.store import requests, workspaces
 from molecule_runtime.localplatform.web import Refusal

@@ -18,7 +18,8 @@ from molecule_runtime.core.redaction import redact_text
 from molecule_runtime.localplatform import timestamps, web
 from molecule_runtime.localplatform.auth import Caller
 from molecule_runtime.localplatform.cron import CronError, next_after
-from molecule_runtime.localplatform.proxy import admit, leave_message, logged_payload, read_envelope
+from molecule_runtime.localplatform.outcomes import read_envelope
+from molecule_runtime.localplatform.proxy import admit, leave_message, logged_payload
 from molecule_runtime.localplatform.store import activity, schedules, workspaces
 from molecule_runtime.localplatform.web import Refusal
 
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
     from molecule_runtime.core.platform import wire
     from molecule_runtime.localplatform.background import Background
     from molecule_runtime.localplatform.events import EventBus
+    from molecule_runtime.localplatform.outcomes import Envelope, Outcome
     from molecule_runtime.localplatform.provisioning import Hosting
-    from molecule_runtime.localplatform.proxy import Envelope, Outcome, Proxy
+    from molecule_runtime.localplatform.proxy import Proxy
     from molecule_runtime.localplatform.settings import LocalSettings
     from molecule_runtime.localplatform.store import Store
     from molecule_runtime.localplatform.store.schedules import ScheduleRow
