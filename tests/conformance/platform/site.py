@@ -1,0 +1,256 @@
+"""A server that speaks the platform's contract, as the suite sees it: an address, an admin token, and what one does to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    import httpx
+
+Era = Literal["april", "june"]
+
+WAIT_SECONDS = 20.0
+"""For one thing to happen that another process does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """The server under test.
+
+    Attributes:
+        admin_token: empty where the server lets anyone be admin (an April server in development mode).
+        era: what the server is expected to speak.
+        agent_host: under which the server reaches the agents of this suite.
+    """
+
+    url: str
+    admin_token: str = field(repr=False)
+    era: Era
+    agent_host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A workspace and its token."""
+
+    id: str
+    name: str
+    token: str = field(repr=False)
+
+    @property
+    def auth(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """The headers of a client that says who it is (contract 24.13)."""
+        return {**self.auth, "X-Workspace-ID": self.id}
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One request as an agent got it; `body` is its JSON, or None where it has none."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    raw: bytes
+
+    @property
+    def body(self) -> Any:
+        return json.loads(self.raw) if self.raw else None
+
+    @property
+    def message(self) -> dict[str, Any]:
+        return cast("dict[str, Any]", self.body["params"]["message"])
+
+
+Answer = Callable[[Received], Awaitable[bytes | None]]
+"""Returns the bytes of an HTTP answer, or None to close the connection without one."""
+
+
+@dataclass
+class Agent:
+    """An agent on a real socket whose answers the test writes, byte for byte."""
+
+    url: str = ""
+    received: list[Received] = field(default_factory=list[Received])
+    answer: Answer | None = None
+
+    @property
+    def message_ids(self) -> list[str]:
+        return [request.message["messageId"] for request in self.received if request.method == "POST"]
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            request = await _read_request(reader)
+            if request is not None:
+                self.received.append(request)
+                reply = await self.answer(request) if self.answer else http_answer(says("hello"))
+                if reply is not None:
+                    writer.write(reply)
+                    await writer.drain()
+        finally:
+            with contextlib.suppress(ConnectionError):
+                writer.close()
+
+
+async def _read_request(reader: asyncio.StreamReader) -> Received | None:
+    try:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None
+    method, path, _ = head[0].split(" ", 2)
+    headers = {
+        name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)
+    }
+    if headers.get("transfer-encoding") == "chunked":
+        return Received(method, path, headers, await _read_chunks(reader))
+    return Received(method, path, headers, await reader.readexactly(int(headers.get("content-length", "0"))))
+
+
+async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
+    body = b""
+    while size := int((await reader.readline()).strip() or b"0", 16):
+        body += await reader.readexactly(size)
+        await reader.readline()
+    await reader.readline()
+    return body
+
+
+def says(text: str, **result: Any) -> dict[str, Any]:
+    """Return the JSON-RPC answer of an agent that says something."""
+    message = {
+        "kind": "message",
+        "role": "agent",
+        "messageId": str(uuid.uuid4()),
+        "parts": [{"kind": "text", "text": text}],
+    }
+    return {"jsonrpc": "2.0", "id": "1", "result": {**message, **result}}
+
+
+def http_answer(data: object, status: int = 200, *, headers: str = "") -> bytes:
+    """Return the bytes of an answer; `data` is JSON, or bytes as they are."""
+    body = data if isinstance(data, bytes) else json.dumps(data).encode()
+    head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n{headers}\r\n"
+    return head.encode() + body
+
+
+def envelope(text: str = "hi", message_id: str | None = None, **metadata: Any) -> dict[str, Any]:
+    """Return a `message/send` as clients send it (contract 5.7)."""
+    message: dict[str, Any] = {"role": "user", "parts": [{"kind": "text", "text": text}]}
+    if message_id is not None:
+        message["messageId"] = message_id
+    if metadata:
+        message["metadata"] = metadata
+    return {"jsonrpc": "2.0", "id": "7", "method": "message/send", "params": {"message": message}}
+
+
+@asynccontextmanager
+async def agent_on(host: str) -> AsyncGenerator[Agent]:
+    """Serve an agent that the server reaches under this name."""
+    agent = Agent()
+    turns: set[asyncio.Task[None]] = set()
+
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        turn = asyncio.get_running_loop().create_task(agent.serve(reader, writer))
+        turns.add(turn)
+        turn.add_done_callback(turns.discard)
+
+    server = await asyncio.start_server(connected, host, 0)
+    agent.url = f"http://{host}:{server.sockets[0].getsockname()[1]}/"
+    try:
+        yield agent
+    finally:
+        server.close()
+        for turn in list(turns):
+            turn.cancel()
+        await asyncio.gather(*turns, return_exceptions=True)
+
+
+@dataclass
+class Site:
+    """The server with a client, and the workspaces that the test made on it."""
+
+    server: Server
+    http: httpx.AsyncClient
+    created: list[str] = field(default_factory=list[str])
+
+    @property
+    def admin(self) -> dict[str, str]:
+        token = self.server.admin_token
+        return {"Authorization": f"Bearer {token}"} if token else {}
+
+    async def create(self, name: str = "agent", **fields: Any) -> Member:
+        """Create an external workspace with a name of its own; its token comes with it, or else with its first registration."""
+        unique = f"{name} {uuid.uuid4().hex[:12]}"
+        body = {"name": unique, "runtime": "external", "external": True, **fields}
+        answer = await self.http.post("/workspaces", json=body, headers=self.admin)
+        assert answer.status_code == 201, answer.text
+        made = answer.json()
+        self.created.append(made["id"])
+        return Member(made["id"], unique, made.get("connection", {}).get("auth_token", ""))
+
+    async def family(self) -> tuple[Member, Member, Member]:
+        """A parent and two children."""
+        parent = await self.create("parent")
+        return parent, await self.create("left", parent_id=parent.id), await self.create("right", parent_id=parent.id)
+
+    async def register(self, member: Member, agent: Agent | None = None, **fields: Any) -> dict[str, Any]:
+        """Register as a workspace that has a URL, or (June) as one that polls."""
+        body: dict[str, Any] = {"id": member.id, "agent_card": {"name": member.name}}
+        body |= {"url": agent.url} if agent else {"url": "", "delivery_mode": "poll"}
+        answer = await self.http.post("/registry/register", json={**body, **fields}, headers=member.auth)
+        assert answer.status_code == 200, answer.text
+        return cast("dict[str, Any]", answer.json())
+
+    async def beat(self, member: Member, **fields: Any) -> dict[str, Any]:
+        body = {"workspace_id": member.id, **fields}
+        answer = await self.http.post("/registry/heartbeat", json=body, headers=member.auth)
+        assert answer.status_code == 200, answer.text
+        return cast("dict[str, Any]", answer.json())
+
+    async def send(
+        self, sender: Member, target: Member, text: str = "hi", *, message_id: str | None = None
+    ) -> httpx.Response:
+        return await self.http.post(
+            f"/workspaces/{target.id}/a2a", json=envelope(text, message_id), headers=sender.identity
+        )
+
+    async def get(self, member: Member, path: str, **query: Any) -> Any:
+        """Read a route of a member's own, such as `activity`."""
+        answer = await self.http.get(f"/workspaces/{member.id}/{path}", params=query, headers=member.auth)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def post(self, member: Member, path: str, body: object = None, *, status: int = 200) -> Any:
+        """Write to a route of a member's own."""
+        answer = await self.http.post(f"/workspaces/{member.id}/{path}", json=body, headers=member.auth)
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+    async def status_of(self, member: Member) -> str:
+        return str((await self.http.get(f"/workspaces/{member.id}")).json()["status"])
+
+    async def eventually(self, probe: Callable[[], Awaitable[Any]]) -> Any:
+        """Ask until the answer is true, for what the server does in the background; returns that answer."""
+        with anyio.fail_after(WAIT_SECONDS):
+            while not (found := await probe()):  # noqa: ASYNC110 - what changes is in another process
+                await anyio.sleep(0.02)
+        return found
+
+    async def remove_created(self) -> None:
+        """Remove what the test made, children first; a server that refuses keeps it."""
+        for workspace_id in reversed(self.created):
+            await self.http.delete(f"/workspaces/{workspace_id}", params={"confirm": "true"}, headers=self.admin)
