@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
@@ -18,6 +19,9 @@ from molecule_runtime.localplatform.team.members import Member, RestartRule
 from molecule_runtime.localplatform.team.reading import load_team, read_team
 from molecule_runtime.localplatform.team.seats import Address, Seat, choose_port, environment, folder_name
 from molecule_runtime.localplatform.team.seed import json_schema
+
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
 
 README = Path(__file__).parents[1] / "README.md"
 ENVIRON = {"PATH": "/usr/bin:/bin", "MY_KEY": "the value of my key"}
@@ -171,7 +175,8 @@ def test_the_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         "workspaces": [{"name": "a", "restart": "never", "children": [{"name": "b", "env": {"A": 1}}]}]
     }
     jsonschema.validate(good, schema)
-    for wrong in ({}, {"workspaces": [{}]}, {"workspaces": [{"name": "a", "restart": "now"}]}):
+    bad: list[Any] = [{}, {"workspaces": [{}]}, {"workspaces": [{"name": "a", "restart": "now"}]}]
+    for wrong in bad:
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(wrong, schema)
 
@@ -362,12 +367,11 @@ def test_pruning_needs_a_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_a_missing_host_is_named_with_the_line_that_installs_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import importlib.util
+    def find(name: str, package: str | None = None) -> ModuleSpec | None:
+        return None if name == "molecule_runtime.a2a" else real(name, package)
 
     real = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == "molecule_runtime.a2a" else real(name, *rest)
-    )
+    monkeypatch.setattr(importlib.util, "find_spec", find)
     (folder / "team.yaml").write_text("workspaces: [{name: a, runtime: lead}]\n")
     with pytest.raises(ImportError, match="pip install molecule-runtime-a2a"):
         read_team(folder / "team.yaml", ENVIRON)

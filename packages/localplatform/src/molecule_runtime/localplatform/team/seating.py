@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import anyio
 import httpx
@@ -250,9 +251,9 @@ class _Admin:
     async def remove(self, workspace_id: str) -> bool:
         """Remove a workspace; False when others stand below it."""
         answer = await self._send("DELETE", f"/workspaces/{workspace_id}")
-        if answer.status_code == httpx.codes.CONFLICT:
+        if answer.status_code == HTTPStatus.CONFLICT:
             return False
-        if answer.status_code != httpx.codes.NOT_FOUND:
+        if answer.status_code != HTTPStatus.NOT_FOUND:
             _read(answer)
         return True
 
@@ -262,7 +263,7 @@ class _Admin:
             return False
         bearer = {"Authorization": f"Bearer {token}"}
         answer = await self._send("GET", f"/workspaces/{workspace_id}/tokens", headers=bearer)
-        if answer.status_code == httpx.codes.UNAUTHORIZED:
+        if answer.status_code == HTTPStatus.UNAUTHORIZED:
             return False
         _read(answer)
         return True
@@ -295,7 +296,7 @@ def _read(answer: httpx.Response) -> Any:
     except ValueError:
         body = {}
     if not answer.is_success:
-        said = body.get("error", "") if isinstance(body, dict) else ""
+        said = cast("dict[str, Any]", body).get("error", "") if isinstance(body, dict) else ""
         request = f"{answer.request.method} {answer.request.url.path}"
         raise TeamError(f"{request}: {answer.status_code} {said or answer.reason_phrase}")
     return body

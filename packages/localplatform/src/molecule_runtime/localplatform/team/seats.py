@@ -114,7 +114,8 @@ def prepare_folder(seat: Seat) -> None:
     """
     member = seat.member
     try:
-        seat.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (seat.folder.parent, seat.folder):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         seat.folder.chmod(0o700)
         for source in member.files:
             _copy(source, seat.folder / source.name)

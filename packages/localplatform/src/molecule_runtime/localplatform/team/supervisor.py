@@ -20,6 +20,8 @@ from molecule_runtime.localplatform.team.reports import Report, without_secrets
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable
 
+    from anyio.abc import TaskGroup
+
     from molecule_runtime.localplatform.events import EventBus, Subscription
     from molecule_runtime.localplatform.team.processes import Child
     from molecule_runtime.localplatform.team.reports import Kind, Tell
@@ -96,7 +98,7 @@ class Supervisor:
                 for worker in workers:
                     if worker.name in resting:
                         worker.rest()
-                    tasks.start_soon(worker.run)
+                tasks.start_soon(_begin, workers, tasks)
                 try:
                     yield supervisor
                 finally:
@@ -145,11 +147,20 @@ class Supervisor:
             )
 
 
+async def _begin(workers: Iterable[_Worker], tasks: TaskGroup) -> None:
+    """Start one after the other, without waiting for any to be online."""
+    for worker in workers:
+        tasks.start_soon(worker.run)
+        await worker.begun.wait()
+
+
 class _Worker:
     """Runs one member's process, life after life."""
 
     def __init__(self, seat: Seat, setting: Setting, watch: Watch) -> None:
         self.state: State = "starting"
+        self.begun = anyio.Event()
+        """Its first start is behind it, however that went."""
         self._seat = seat
         self._setting = setting
         self._watch = watch
@@ -171,6 +182,7 @@ class _Worker:
     def rest(self) -> None:
         """Wait for an order before the first life."""
         self._wanted = False
+        self.begun.set()
         self.state = "stopped"
         self._tell("paused", "is paused, so it is not started; molecule-local resumes it when asked to")
 
@@ -199,6 +211,7 @@ class _Worker:
             pause = await self._life() if self._wanted else math.inf
             with anyio.move_on_after(pause):
                 await self._ordered.wait()
+            if self._ordered.is_set():
                 self._ordered = anyio.Event()
             if not self._wanted and self.state == "waiting":
                 self.state = "stopped"
@@ -213,6 +226,7 @@ class _Worker:
             code, said = await self._run_process()
         except (OSError, TeamError) as exc:
             code, said = None, str(exc)
+        self.begun.set()
         self._pid = 0
         if code is None and self._ordered.is_set():
             return self._after_order()
@@ -277,6 +291,7 @@ class _Worker:
         ) as process:
             self._pid = process.pid
             self._tell("starting", f"starts (pid {process.pid})")
+            self.begun.set()
             code = await self._until_end_or_order(process)
         return code, process.tail
 

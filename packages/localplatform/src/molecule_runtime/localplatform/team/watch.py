@@ -33,6 +33,7 @@ class Watch:
         self._groups: set[int] = set()
         self._pipe = -1
         self._guard: Process | None = None
+        self._changed = anyio.Event()
 
     @classmethod
     @asynccontextmanager
@@ -50,6 +51,17 @@ class Watch:
         finally:
             with anyio.CancelScope(shield=True):
                 await watch._end()
+
+    @property
+    def guard(self) -> int:
+        """The id of the guard process."""
+        return 0 if self._guard is None else self._guard.pid
+
+    async def replaced(self, guard: int) -> int:
+        """Wait until there is another guard than this one; returns its id."""
+        while self.guard == guard:
+            await self._changed.wait()
+        return self.guard
 
     @contextlib.contextmanager
     def over(self, group: int) -> Generator[None]:
@@ -82,6 +94,8 @@ class Watch:
             os.close(reader)
         for group in self._groups:
             self._tell(f"+{group}\n")
+        self._changed.set()
+        self._changed = anyio.Event()
 
     async def _keep(self) -> None:
         while self._guard is not None:
