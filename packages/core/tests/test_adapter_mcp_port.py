@@ -257,6 +257,12 @@ def test_a_secret_is_refused_and_not_repeated(spec: dict[str, Any]) -> None:
     assert not any(value in str(caught.value) for value in values)
 
 
+def test_the_id_of_a_workspace_is_no_secret() -> None:
+    variables = {"WORKSPACE_ID": "3896a3e1-44d2-4a63-8a3a-c5103ab2aea6"}
+    spec = checked_spec("molecule", {"command": "molecule-mcp", "env": variables}, config_path="/configs", environ={})
+    assert spec["env"] == variables
+
+
 def test_a_secret_that_is_a_variable_of_this_process_becomes_a_reference() -> None:
     """A template that copies MOLECULE_ADMIN_TOKEN into the spec (consumers.md 6.5) leaves no copy in the file."""
     environ = {"MOLECULE_ADMIN_TOKEN": "tok", "CP_URL": "https://cp"}

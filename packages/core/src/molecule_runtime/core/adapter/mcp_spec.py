@@ -72,7 +72,7 @@ def checked_spec(
         if value and environ.get(variable) == value and _SECRET_NAME.search(variable):
             del variables[variable]
             references.append(variable)
-        elif redact(f"{variable}={value}").counts and not _REFERENCE.search(value):
+        elif _is_secret(variable, value) and not _REFERENCE.search(value):
             raise ConfigurationError(_secret(f"{place}: env.{variable}"))
     for key, value in entry.items():
         if any(kind != "base64_blob" for text in _strings(value) for kind in redact(text).counts):
@@ -143,6 +143,13 @@ def _granted(name: str, spec: Mapping[str, Any], config_path: str, environ: Mapp
             fixed={"MOLECULE_WORKSPACE_TOKEN_FILE": str(Path(config_path, ".auth_token")), "MOLECULE_MCP_MODE": "self"},
         )
     return _Grant()
+
+
+def _is_secret(variable: str, value: str) -> bool:
+    if redact(value).counts:
+        return True
+    # Beside its name a workspace's id looks like random text: capitals, small letters and digits in one run.
+    return any(kind != "base64_blob" for kind in redact(f"{variable}={value}").counts)
 
 
 def _secret(place: str) -> str:
