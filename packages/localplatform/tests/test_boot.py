@@ -18,6 +18,8 @@ from molecule_runtime.localplatform.store.database import migrations
 from .support import FakeAgent, Member, Received, World, http_answer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import httpx
 
 pytestmark = pytest.mark.anyio
@@ -114,6 +116,9 @@ class Runner:
     def __init__(self, workspace_id: str) -> None:
         self.workspace_id = workspace_id
         self.restarted: list[str] = []
+
+    def folder(self, workspace_id: str) -> Path:
+        raise NotImplementedError
 
     def knows(self, workspace_id: str) -> bool:
         return workspace_id == self.workspace_id

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Provisioner(Protocol):
@@ -10,6 +13,10 @@ class Provisioner(Protocol):
 
     def knows(self, workspace_id: str) -> bool:
         """Tell whether it runs this workspace."""
+        ...
+
+    def folder(self, workspace_id: str) -> Path:
+        """Return the folder of the workspace's configuration and plugins."""
         ...
 
     async def start(self, workspace_id: str) -> None:

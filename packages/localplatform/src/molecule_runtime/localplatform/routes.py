@@ -17,6 +17,7 @@ from molecule_runtime.localplatform import (
     lifecycle,
     messages,
     openapi,
+    plugins,
     registry,
     requests,
     schedules,
@@ -48,5 +49,6 @@ ROUTES: tuple[Route, ...] = (
     *lifecycle.ROUTES,
     *billing.ROUTES,
     *administration.ROUTES,
+    *plugins.ROUTES,
     *streams.ROUTES,
 )

@@ -19,6 +19,7 @@ from molecule_runtime.localplatform.team.reports import Report, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable
+    from pathlib import Path
 
     from anyio.abc import TaskGroup
 
@@ -113,6 +114,10 @@ class Supervisor:
         """Tell whether it runs this workspace."""
         return workspace_id in self._workers
 
+    def folder(self, workspace_id: str) -> Path:
+        """Return the folder of the member's configuration."""
+        return self._workers[workspace_id].folder
+
     async def start(self, workspace_id: str) -> None:
         """Run the process, if it does not run."""
         self._workers[workspace_id].order("start")
@@ -178,6 +183,10 @@ class _Worker:
     @property
     def workspace_id(self) -> str:
         return self._seat.workspace_id
+
+    @property
+    def folder(self) -> Path:
+        return self._seat.folder
 
     def rest(self) -> None:
         """Wait for an order before the first life."""
