@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import subprocess
-import sys
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import httpx
 import pytest
 
-from .site import Agent, Era, Server, Site, agent_on
+from .local import molecule_local
+from .site import Agent, Era, Server, Site, agent_on, client_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
 
-START_SECONDS = 60.0
 OPTIONS = {
     "--platform-url": ("MOLECULE_CONFORMANCE_URL", "server under test (default: start molecule-local)"),
     "--platform-token-file": ("MOLECULE_CONFORMANCE_ADMIN_TOKEN_FILE", "file with its admin token"),
@@ -32,6 +28,9 @@ OPTIONS = {
 
 ADMIN_TOKEN = "MOLECULE_CONFORMANCE_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
 
+_SECTION = re.compile(r"[0-9]+(\.[0-9]+)*|ours", re.ASCII)
+_HERE = Path(__file__).parent
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("platform conformance")
@@ -39,27 +38,36 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         group.addoption(option, default=None, help=f"{meaning}; or ${variable}")
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Refuse a test of this folder that does not say what it pins (pytest asks this once for every test that it collects here)."""
+    if problem := _problem_of(metafunc.definition):
+        raise pytest.Collector.CollectError(f"{metafunc.definition.nodeid}: {problem}")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Refuse tests of this folder that do not say what they pin, and leave out those that the server is too old for."""
-    here = Path(__file__).parent
-    own = [item for item in items if item.path.is_relative_to(here)]
-    unmarked = [item.nodeid for item in own if not _era_of(item)]
-    if unmarked:
-        raise pytest.UsageError(f"no @pytest.mark.contract('section', era='april' or 'june') on: {', '.join(unmarked)}")
+    """Leave out the tests that the server is too old for."""
     if era_of(config) == "june":
         return
-    too_new = [item for item in own if _era_of(item) == "june"]
+    too_new = [item for item in items if item.path.is_relative_to(_HERE) and _needs(item) == "june"]
     config.hook.pytest_deselected(items=too_new)
     left_out = set(too_new)
     items[:] = [item for item in items if item not in left_out]
 
 
-def _era_of(item: pytest.Item) -> str:
+def _problem_of(item: pytest.Item) -> str:
     marker = item.get_closest_marker("contract")
-    if marker is None or not marker.args or not all(isinstance(section, str) and section for section in marker.args):
-        return ""
-    era = marker.kwargs.get("era")
-    return era if era in {"april", "june"} else ""
+    if marker is None or not marker.args:
+        return "it needs @pytest.mark.contract('section', …, era='april' or 'june')"
+    if unknown := [section for section in marker.args if not _SECTION.fullmatch(str(section))]:
+        return f"{unknown[0]!r} is not the number of a section"
+    if _needs(item) not in {"april", "june"}:
+        return f"era {_needs(item)!r} must be 'april' (it holds on both) or 'june'"
+    return ""
+
+
+def _needs(item: pytest.Item) -> object:
+    marker = item.get_closest_marker("contract")
+    return None if marker is None else marker.kwargs.get("era")
 
 
 def _setting(config: pytest.Config, option: str) -> str:
@@ -71,7 +79,7 @@ def era_of(config: pytest.Config) -> Era:
     """Return the era of the server under test."""
     era = _setting(config, "--platform-era") or "june"
     if era not in {"april", "june"}:
-        raise pytest.UsageError(f"era {era!r} must be april or june")
+        raise pytest.UsageError(f"the era of the server is {era!r}; it must be april or june")
     return cast("Era", era)
 
 
@@ -88,27 +96,8 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         token = Path(token_file).read_text(encoding="utf-8") if token_file else os.environ.get(ADMIN_TOKEN, "")
         yield Server(url=url.rstrip("/"), admin_token=token.strip(), **common)
         return
-    folder = tmp_path_factory.mktemp("molecule-local")
-    command = [
-        sys.executable,
-        "-m",
-        "molecule_runtime.localplatform",
-        "up",
-        "--port",
-        "0",
-        "--data",
-        str(folder),
-        "--json",
-    ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            started = json.loads(process.stdout.readline())
-            token = Path(started["admin_token_file"]).read_text(encoding="utf-8").strip()
-            yield Server(url=started["url"], admin_token=token, **common)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(START_SECONDS)
+    with molecule_local(tmp_path_factory.mktemp("molecule-local")) as running:
+        yield Server(url=running.url, admin_token=running.admin_token, **common)
 
 
 @pytest.fixture
@@ -120,7 +109,7 @@ def anyio_backend() -> str:
 async def site(server: Server, anyio_backend: str) -> AsyncGenerator[Site]:
     """The server with a client of this test's own; what the test creates is removed in the end."""
     del anyio_backend
-    async with httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=60) as http:
+    async with client_of(server) as http:
         site = Site(server, http)
         yield site
         await site.remove_created()
