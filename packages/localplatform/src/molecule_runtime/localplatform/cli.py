@@ -59,6 +59,7 @@ COMMANDS = (
     ),
     Command(name="workspace", module="commands.workspace", summary="create, list and remove workspaces"),
     Command(name="token", module="commands.token", summary="create, list and revoke workspace tokens"),
+    Command(name="connect", module="commands.connect", summary="put an agent that lives elsewhere on the team"),
     Command(
         name="chat",
         module="commands.chat",

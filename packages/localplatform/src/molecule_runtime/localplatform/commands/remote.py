@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, urlencode
 
@@ -109,6 +109,21 @@ class Remote:
         except httpx.HTTPError as exc:
             raise self.unreachable(exc) from exc
         return self.read(response, conflict=conflict)
+
+    def accepts(self, token: str, workspace_id: str) -> bool:
+        """Tell whether a token is a live one of a workspace.
+
+        Raises:
+            CommandError: nobody answers there.
+        """
+        own = replace(self, token=token)
+        try:
+            own.get(path_of("workspaces", workspace_id, "tokens"))
+        except CommandError as exc:
+            if exc.status == 401:
+                return False
+            raise
+        return True
 
     def read(self, response: httpx.Response, *, conflict: str = "") -> Any:
         """Return the JSON of an answer.

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 
 from molecule_runtime.core.errors import ConfigurationError
-from molecule_runtime.localplatform.demo import connect
+from molecule_runtime.localplatform import clients
+from molecule_runtime.localplatform.clients import Place
 from molecule_runtime.localplatform.demo.driver import driven_mcp
 from molecule_runtime.localplatform.demo.scenario import ExternalAgent, Human, script_for
 from molecule_runtime.localplatform.demo.team import team
@@ -259,8 +260,15 @@ def _finish(narrator: Narrator, scout: Seat, url: str, *, steps: int, messages: 
         ok=True,
     )
     narrator.title("Take the seat of scout with your own agent")
-    narrator.block("mcp_config", "Claude Code:", connect.claude_code(scout, url), client="claude-code", url=url)
-    narrator.block("mcp_config", "codex (~/.codex/config.toml):", connect.codex(scout, url), client="codex", url=url)
+    place = Place(
+        workspace_id=scout.workspace_id,
+        agent=scout.member.name,
+        platform_url=url,
+        token_file=scout.token_file,
+        folder=scout.folder,
+    )
+    narrator.block("mcp_config", "Claude Code:", clients.claude_code(place), client="claude-code", url=url)
+    narrator.block("mcp_config", "codex (~/.codex/config.toml):", clients.codex(place), client="codex", url=url)
     if once:
         narrator.event("stopping", "platform", f"{url} stops now; without --once it stays up for you")
     else:

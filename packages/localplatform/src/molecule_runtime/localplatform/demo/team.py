@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -50,9 +49,3 @@ def team(csv: Path | None) -> Team:
 def driver_command() -> list[str]:
     """Return the command that drives `molecule-mcp` through the official MCP client."""
     return [sys.executable, "-m", "molecule_runtime.mcp.drive"]
-
-
-def script(name: str) -> list[str]:
-    """Return the console script beside this Python, or the module that it runs."""
-    path = os.path.join(os.path.dirname(sys.executable), name)  # noqa: PTH118, PTH120 - keeps a symlinked venv's own path
-    return [path] if os.access(path, os.X_OK) else [sys.executable, "-m", "molecule_runtime.mcp"]
