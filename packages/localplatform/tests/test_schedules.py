@@ -303,6 +303,19 @@ async def test_a_workspace_that_keeps_its_own_schedules_is_left_alone(
     assert agent.texts == ["cook"]
 
 
+async def test_a_run_that_waits_is_given_up_when_the_workspace_takes_over(
+    world: World, alice: Member, agent: FakeAgent
+) -> None:
+    await add(world, alice)
+    await occupy(world, alice)
+    assert await at(world, FIRST) == 1
+    await world.beat(alice, runtime_metadata={"capabilities": {"scheduler": True}})
+    assert await at(world, FIRST + 10) == 0
+    await world.beat(alice)
+    assert await at(world, FIRST + 20) == 0
+    assert (agent.received, (await one(world, alice))["last_status"]) == ([], "")
+
+
 async def test_a_platform_that_just_started_waits_to_hear_who_keeps_their_own_schedules(
     world: World, settings: LocalSettings, clock: Clock, alice: Member, agent: FakeAgent
 ) -> None:
