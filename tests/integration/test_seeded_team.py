@@ -267,7 +267,12 @@ async def test_nothing_is_left_when_molecule_local_is_killed(tmp_path: Path) -> 
         assert await team.stop(signal.SIGKILL) == -signal.SIGKILL
         await handles.all_end()
     await nothing_is_left(tmp_path)
-    # The next start finds everything as it was.
+    # The row says online, since nobody could change it. The next start does, before any process says otherwise.
+    async with up(tmp_path, "workspaces: [{name: calc, command: [sleep, '1000']}]\n") as team:
+        await team.event("starting")
+        assert await team.status("calc") == "offline"
+    await nothing_is_left(tmp_path)
+    # Everything else is as it was.
     async with up(tmp_path, CALC) as team:
         await team.event("online", member="calc")
         assert "42" in await team.ask("calc", "What is 6 * 7?")

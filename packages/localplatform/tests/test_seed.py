@@ -366,6 +366,13 @@ def test_pruning_needs_a_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "--seed" in capsys.readouterr().err
 
 
+def test_a_rule_that_would_refuse_every_member_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "team.yaml").write_text("workspaces: [{name: a, runtime: lead}]\n")
+    arguments = ["up", "--data", str(folder / "data"), "--seed", str(folder / "team.yaml"), "--url-rule", "strict"]
+    assert cli.main(arguments) == 2
+    assert "--url-rule" in capsys.readouterr().err
+
+
 def test_a_missing_host_is_named_with_the_line_that_installs_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def find(name: str, package: str | None = None) -> ModuleSpec | None:
         return None if name == "molecule_runtime.a2a" else real(name, package)

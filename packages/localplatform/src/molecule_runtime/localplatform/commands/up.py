@@ -150,9 +150,16 @@ def _team_of(args: argparse.Namespace) -> Team | None:
         if args.prune:
             raise ConfigurationError("--prune is about the team of a seed; add --seed FILE")
         return None
+    if sys.platform == "win32":
+        raise ConfigurationError("--seed needs the process groups of Linux or macOS; on Windows, run it in WSL")
     from molecule_runtime.localplatform.team.reading import read_team
 
-    return read_team(args.seed.expanduser())
+    team = read_team(args.seed.expanduser())
+    if args.url_rule == "strict" and any(not member.external for member in team.members):
+        raise ConfigurationError(
+            "--url-rule strict refuses agents on this machine, which the members of the seed are; use local or private"
+        )
+    return team
 
 
 def _print_schema() -> int:

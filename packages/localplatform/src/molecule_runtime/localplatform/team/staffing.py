@@ -78,7 +78,14 @@ async def at_work(
     async def down(workspace_id: str, status: Down) -> None:
         await _mark(platform, workspace_id, status)
 
+    async def nobody_runs() -> None:
+        for seat in seated.seats.values():
+            if not seat.member.external:
+                await _mark(platform, seat.workspace_id, "offline")
+
     setting = Setting(address=address_of(platform), tell=tell, down=down, pace=pace)
+    # A platform that was killed left rows that say otherwise.
+    await nobody_runs()
     try:
         async with Supervisor.open(
             seated.seats.values(), bus=platform.bus, watch=watch, setting=setting, resting=seated.resting
@@ -90,9 +97,7 @@ async def at_work(
                 platform.hosting.attach(None)
     finally:
         with anyio.CancelScope(shield=True):
-            for seat in seated.seats.values():
-                if not seat.member.external:
-                    await _mark(platform, seat.workspace_id, "offline")
+            await nobody_runs()
 
 
 def address_of(platform: RunningPlatform) -> Address:

@@ -193,7 +193,7 @@ class _Worker:
         self._wanted = False
         self.begun.set()
         self.state = "stopped"
-        self._tell("paused", "is paused, so it is not started; molecule-local resumes it when asked to")
+        self._tell("paused", f"is paused, so it is not started; POST /workspaces/{self.workspace_id}/resume starts it")
 
     def order(self, what: Literal["start", "stop", "restart"]) -> None:
         """Take an order."""
