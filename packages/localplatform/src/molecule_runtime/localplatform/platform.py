@@ -121,7 +121,7 @@ async def open_platform(settings: LocalSettings) -> AsyncGenerator[Platform]:
     """
     async with AsyncExitStack() as stack:
         await anyio.to_thread.run_sync(prepare_folder, settings.data)
-        stack.enter_context(_locked(settings.data))
+        stack.enter_context(locked(settings.data))
         admin_token = await anyio.to_thread.run_sync(_admin_token, settings.data / ADMIN_TOKEN_FILE)
         store = await stack.enter_async_context(Store.open(settings.data / DATABASE_FILE))
         http = await stack.enter_async_context(agent_client())
@@ -204,7 +204,7 @@ def prepare_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Generator[None]:
+def locked(folder: Path) -> Generator[None]:
     """Hold the folder for this process: two would both resume the same delegations."""
     try:
         handle = (folder / LOCK_FILE).open("a", encoding="utf-8")
