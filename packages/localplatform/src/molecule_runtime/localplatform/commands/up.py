@@ -92,6 +92,7 @@ def add_arguments(parser: options.Parser) -> None:
     parser.add_examples("""
 molecule-local up
 molecule-local up --port 0 --data ./team --json
+molecule-local up --seed team.yaml
 molecule-local up --host 0.0.0.0 --allow-host host.docker.internal --url-rule private
 """)
     parser.set_defaults(run=run)

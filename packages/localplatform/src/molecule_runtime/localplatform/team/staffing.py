@@ -116,7 +116,7 @@ def roll_call(team: Team, seated: Seated) -> Report:
     here = len(seated.seats) - len(external)
     text = f"team {team.name}: {here} to run here"
     if external:
-        text += f", {len(external)} from elsewhere ({', '.join(external)})"
+        text += f", {len(external)} from elsewhere: {', '.join(external)} (`molecule-local connect NAME` says how)"
     members = {
         name: {
             "workspace_id": seat.workspace_id,
