@@ -51,7 +51,7 @@ class Member:
 
     @property
     def auth(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.token}"}
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
     @property
     def identity(self) -> dict[str, str]:
@@ -260,12 +260,33 @@ class Site:
         assert answer.status_code == 200, answer.text
         return cast("dict[str, Any]", answer.json())
 
+    @property
+    def era(self) -> Era:
+        return self.server.era
+
     async def send(
-        self, sender: Member, target: Member, text: str = "hi", *, message_id: str | None = None
+        self, sender: Member | None, target: Member, text: str = "hi", *, message_id: str | None = None
     ) -> httpx.Response:
-        return await self.http.post(
-            f"/workspaces/{target.id}/a2a", json=envelope(text, message_id), headers=sender.identity
-        )
+        """Send a message as a workspace, or (None) as the person."""
+        return await self.post_message(sender, target, envelope(text, message_id))
+
+    async def post_message(self, sender: Member | None, target: Member, body: object) -> httpx.Response:
+        headers = self.admin if sender is None else sender.identity
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return await self.http.post(f"/workspaces/{target.id}/a2a", content=content, headers=headers)
+
+    async def read(self, member: Member, **query: Any) -> dict[str, Any]:
+        """Read the row that anyone may read."""
+        answer = await self.http.get(f"/workspaces/{member.id}", params=query)
+        assert answer.status_code == 200, answer.text
+        return cast("dict[str, Any]", answer.json())
+
+    async def full(self, member: Member) -> dict[str, Any]:
+        """Read the row with what only an admin sees."""
+        answer = await self.http.get("/workspaces", headers=self.admin)
+        assert answer.status_code == 200, answer.text
+        (row,) = (row for row in answer.json() if row["id"] == member.id)
+        return cast("dict[str, Any]", row)
 
     async def get(self, member: Member, path: str, **query: Any) -> Any:
         """Read a route of a member's own, such as `activity`."""
@@ -280,7 +301,7 @@ class Site:
         return answer.json()
 
     async def status_of(self, member: Member) -> str:
-        return str((await self.http.get(f"/workspaces/{member.id}")).json()["status"])
+        return str((await self.read(member))["status"])
 
     async def eventually(self, probe: Callable[[], Awaitable[Any]]) -> Any:
         """Ask until the answer is true, for what the server does in the background; returns that answer."""

@@ -1,0 +1,452 @@
+"""The registry: going online, staying online, and finding each other (contract 4, 24.1, 24.2)."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .site import Member, refusal
+
+if TYPE_CHECKING:
+    from .site import Agent, Site
+
+pytestmark = pytest.mark.anyio
+
+CARD = {"name": "card"}
+
+
+def workspace_id() -> str:
+    return str(uuid.uuid4())
+
+
+async def registered(site: Site, agent: Agent) -> Member:
+    """A workspace with a URL, whose token comes with its first registration."""
+    made = await site.create(url=agent.url)
+    return Member(made.id, made.name, (await site.register(made, agent))["auth_token"])
+
+
+@pytest.mark.contract("4.1", "14.5", era="april")
+async def test_the_first_registration_carries_the_token_and_later_ones_do_not(site: Site, agent: Agent) -> None:
+    made = await site.create(url=agent.url)
+    assert made.token == ""
+    first = await site.register(made, agent)
+    assert first["status"] == "registered"
+    assert len(first["auth_token"]) == 43
+    member = Member(made.id, made.name, first["auth_token"])
+    again = await site.register(member, agent)
+    assert again["status"] == "registered"
+    assert "auth_token" not in again
+    assert await site.get(member, "activity") == []
+
+
+@pytest.mark.contract("4.1", era="april")
+async def test_an_id_that_nobody_knows_registers_as_a_new_root(site: Site, agent: Agent) -> None:
+    new = Member(workspace_id(), "", "")
+    site.created.append(new.id)
+    assert (await site.register(new, agent))["auth_token"]
+    row = await site.read(new)
+    assert (row["name"], row["tier"], row["parent_id"], row["status"]) == (new.id, 1, None, "online")
+
+
+@pytest.mark.contract("4.1", "1.5", "28.1", era="april")
+async def test_a_workspace_with_a_token_registers_with_it_only(site: Site, agent: Agent) -> None:
+    member = await registered(site, agent)
+    other = await registered(site, agent)
+    body = {"id": member.id, "url": agent.url, "agent_card": CARD}
+    refusal(await site.http.post("/registry/register", json=body), 401, "missing workspace auth token")
+    answer = await site.http.post("/registry/register", json=body, headers=other.auth)
+    refusal(answer, 401, "invalid workspace auth token")
+    assert (await site.http.post("/registry/register", json=body, headers=member.auth)).status_code == 200
+
+
+@pytest.mark.contract("4.1", "2.5", era="april")
+async def test_a_registration_puts_the_workspace_online_with_its_url_and_card(site: Site, agent: Agent) -> None:
+    parent = await site.create("parent")
+    member = await site.create("left", parent_id=parent.id, role="a role")
+    await site.register(member, agent, agent_card={"skills": [{"id": "s"}], "name": member.name})
+    row = await site.read(member)
+    assert row["status"] == "online"
+    assert row["url"] == agent.url
+    assert row["agent_card"]["skills"] == [{"id": "s"}]
+    assert (row["name"], row["role"], row["parent_id"]) == (member.name, "a role", parent.id)
+
+
+@pytest.mark.contract("4.1", "1.2", era="april")
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b'"text"', b"null", b'{"url": "http://localhost:9", "agent_card": {}}',
+     b'{"id": "c2c5b0c2-6d5c-4d39-8c39-6a0f4f2b0f10", "url": "http://localhost:9"}',
+     b'{"id": 7, "url": "http://localhost:9", "agent_card": {}}'],
+)  # fmt: skip
+async def test_a_registration_without_its_keys_is_refused_with_a_fixed_text(site: Site, body: bytes) -> None:
+    refusal(await site.http.post("/registry/register", content=body), 400, "invalid request body")
+
+
+@pytest.mark.contract("4.1", "20.1", "28.1", era="april")
+@pytest.mark.parametrize(
+    "url",
+    ["remote://no-inbound", "ftp://localhost/", "file:///etc/passwd", "localhost:9", "http://", "http://169.254.169.254/",
+     "http://192.0.2.1/", "http://198.51.100.7/", "http://203.0.113.9/", "http://100.64.0.1/", "http://224.0.0.1/", "http://[fe80::1]/",
+     "http://[2001:db8::1]/", "http://[fc00::1]/", "http://no-such-host.invalid/"],
+)  # fmt: skip
+async def test_urls_that_must_not_be_called_are_refused(site: Site, agent: Agent, url: str) -> None:
+    member = await registered(site, agent)
+    body = {"id": member.id, "url": url, "agent_card": CARD}
+    refusal(await site.http.post("/registry/register", json=body, headers=member.auth), 400)
+    assert (await site.read(member))["url"] == agent.url
+
+
+@pytest.mark.contract("24.1", "24.3", era="june")
+async def test_a_polling_workspace_needs_no_url(site: Site) -> None:
+    member = await site.create()
+    body = {"id": member.id, "agent_card": CARD, "delivery_mode": "poll"}
+    for url in ({}, {"url": ""}, {"url": "remote://no-inbound"}):
+        answer = await site.http.post("/registry/register", json={**body, **url}, headers=member.auth)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["delivery_mode"] == "poll"
+
+
+@pytest.mark.contract("24.1", era="june")
+async def test_the_inbound_secret_comes_with_every_registration_and_is_the_same(site: Site, agent: Agent) -> None:
+    member = await registered(site, agent)
+    secrets = {(await site.register(member, agent))["platform_inbound_secret"] for _ in range(2)}
+    assert len(secrets) == 1
+    assert secrets != {""}
+
+
+@pytest.mark.contract("24.1", era="june")
+async def test_a_registration_that_names_no_delivery_mode_keeps_the_one_there_is(site: Site, agent: Agent) -> None:
+    member = await site.create()
+    await site.register(member, delivery_mode="poll")
+    for mode in ({}, {"delivery_mode": ""}):
+        body = {"id": member.id, "agent_card": CARD, **mode}
+        answer = await site.http.post("/registry/register", json=body, headers=member.auth)
+        assert answer.json()["delivery_mode"] == "poll", answer.text
+    assert (await site.register(member, agent, delivery_mode="push"))["delivery_mode"] == "push"
+    assert (await site.register(member, agent))["delivery_mode"] == "push"
+
+
+@pytest.mark.contract("24.1", era="june")
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [({"delivery_mode": "pull"}, "delivery_mode must be 'push' or 'poll'"), ({}, "url is required for push-mode workspaces"),
+     ({"url": ""}, "url is required for push-mode workspaces"),
+     ({"agent_card": {"name": "x", "url": "http://169.254.169.254/"}}, "workspace agent_card URL not allowed"),
+     ({"agent_card": "text"}, "invalid request body"), ({"kind": "gateway"}, None)],
+)  # fmt: skip
+async def test_what_is_wrong_with_a_registration_is_said(site: Site, fields: dict[str, Any], error: str | None) -> None:
+    member = await site.create()
+    body = {"id": member.id, "agent_card": CARD, **fields}
+    refusal(await site.http.post("/registry/register", json=body, headers=member.auth), 400, error)
+
+
+@pytest.mark.contract("24.1", era="june")
+async def test_the_url_of_the_card_serves_where_the_body_has_none(site: Site, agent: Agent) -> None:
+    member = await site.create()
+    body = {"id": member.id, "agent_card": {**CARD, "url": agent.url}}
+    answer = await site.http.post("/registry/register", json=body, headers=member.auth)
+    assert answer.status_code == 200, answer.text
+    assert (await site.read(member))["url"] == agent.url
+
+
+@pytest.mark.contract("24.1", era="june")
+async def test_a_workspace_cannot_make_itself_the_platform_agent(site: Site, agent: Agent) -> None:
+    member = await registered(site, agent)
+    body = {"id": member.id, "agent_card": CARD, "url": agent.url, "kind": "platform", "mcp_server_present": True}
+    refusal(await site.http.post("/registry/register", json=body, headers=member.auth), 403)
+
+
+@pytest.mark.contract("24.1", era="june")
+async def test_the_platforms_name_wins_over_a_card_that_has_only_the_id(site: Site, agent: Agent) -> None:
+    member = await site.create(role="reads")
+    await site.register(member, agent, agent_card={"name": member.id})
+    card = (await site.read(member))["agent_card"]
+    assert (card["name"], card["role"]) == (member.name, "reads")
+
+
+@pytest.mark.contract("4.2", "1.5", "28.1", era="april")
+async def test_a_heartbeat_is_taken_with_the_token_and_refused_without(site: Site, agent: Agent) -> None:
+    member, other = await registered(site, agent), await registered(site, agent)
+    assert (await site.beat(member))["status"] == "ok"
+    body = {"workspace_id": member.id}
+    refusal(await site.http.post("/registry/heartbeat", json=body), 401, "missing workspace auth token")
+    answer = await site.http.post("/registry/heartbeat", json=body, headers=other.auth)
+    refusal(answer, 401, "invalid workspace auth token")
+
+
+@pytest.mark.contract("4.2", "23.5", era="april")
+async def test_a_heartbeat_of_an_unknown_workspace_is_taken_and_creates_none(site: Site) -> None:
+    unknown = workspace_id()
+    answer = await site.http.post("/registry/heartbeat", json={"workspace_id": unknown})
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+    assert (await site.http.get(f"/workspaces/{unknown}")).status_code == 404
+
+
+@pytest.mark.contract("4.2", "1.2", era="april")
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"error_rate": 0.1}', b'{"workspace_id": ["x"]}'])
+async def test_a_heartbeat_without_its_workspace_is_refused_with_a_fixed_text(site: Site, body: bytes) -> None:
+    refusal(await site.http.post("/registry/heartbeat", content=body), 400, "invalid request body")
+
+
+@pytest.mark.contract("4.2", era="april")
+async def test_what_a_heartbeat_reports_is_stored(site: Site, agent: Agent) -> None:
+    member = await registered(site, agent)
+    await site.beat(
+        member, error_rate=0.25, sample_error="a fault", active_tasks=2, uptime_seconds=77, current_task="thinking"
+    )
+    row = await site.read(member)
+    assert (row["last_error_rate"], row["active_tasks"], row["uptime_seconds"]) == (0.25, 2, 77)
+    full = await site.full(member)
+    assert (full["current_task"], full["last_sample_error"]) == ("thinking", "a fault")
+
+
+@pytest.mark.contract("4.2", era="april")
+async def test_spend_is_written_only_when_it_is_more_than_nothing_and_within_bounds(site: Site, agent: Agent) -> None:
+    member = await registered(site, agent)
+    for reported, stored in ((150, 150), (0, 150), (-5, 150), (10**13, 10**12)):
+        await site.beat(member, monthly_spend=reported)
+        assert (await site.full(member))["monthly_spend"] == stored
+
+
+@pytest.mark.contract("4.2", "24.2", era="april")
+async def test_keys_that_the_platform_does_not_know_are_ignored(site: Site, agent: Agent) -> None:
+    member = await registered(site, agent)
+    await site.beat(member, platform_mcp_diag={"x": 1}, model_facing_tools=["a"], loaded_not_model_facing=[], no_such=1)
+    await site.register(member, agent, no_such_key={"x": 1})
+
+
+@pytest.mark.contract("2.5", "28.1", era="april")
+async def test_the_status_follows_the_error_rate_and_the_runtime_state(site: Site, agent: Agent) -> None:
+    member = await registered(site, agent)
+    steps: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"error_rate": 0.49}, "online"),
+        ({"error_rate": 0.5}, "degraded"),
+        ({"error_rate": 0.3}, "degraded"),
+        ({"error_rate": 0.1}, "degraded"),
+        ({"error_rate": 0.05}, "online"),
+        ({"runtime_state": "wedged"}, "degraded"),
+        ({"error_rate": 0.0, "runtime_state": "wedged"}, "degraded"),
+        ({"error_rate": 0.0, "runtime_state": ""}, "online"),
+    )
+    for fields, status in steps:
+        await site.beat(member, **fields)
+        assert await site.status_of(member) == status, fields
+
+
+@pytest.mark.contract("4.2", "2.5", era="april")
+async def test_a_runtime_that_manages_its_own_status_is_not_degraded_by_its_error_rate(
+    site: Site, agent: Agent
+) -> None:
+    member = await registered(site, agent)
+    await site.beat(member, error_rate=0.9, runtime_metadata={"capabilities": {"status_mgmt": True}})
+    assert await site.status_of(member) == "online"
+    # The flags count for the heartbeat that carries them.
+    await site.beat(member, error_rate=0.9)
+    assert await site.status_of(member) == "degraded"
+
+
+@pytest.mark.contract("2.5", "24.2", era="april")
+async def test_the_first_heartbeat_of_a_new_workspace_puts_it_online(site: Site) -> None:
+    member = await site.create()
+    assert await site.status_of(member) in {"provisioning", "awaiting_agent"}
+    await site.beat(member)
+    assert await site.status_of(member) == "online"
+
+
+@pytest.mark.contract("2.5", "14.3", era="april")
+async def test_a_paused_workspace_stays_paused_under_heartbeats_and_is_online_once_it_registers(
+    site: Site, agent: Agent
+) -> None:
+    member = await registered(site, agent)
+    assert (await site.post(member, "pause"))["status"] == "paused"
+    await site.beat(member)
+    assert await site.status_of(member) == "paused"
+    await site.register(member, agent)
+    assert await site.status_of(member) == "online"
+
+
+@pytest.mark.contract("24.2", era="june")
+async def test_a_heartbeat_repeats_the_inbound_secret_for_those_who_missed_it(site: Site, agent: Agent) -> None:
+    made = await site.create()
+    reply = await site.register(made, agent)
+    assert (await site.beat(made))["platform_inbound_secret"] == reply["platform_inbound_secret"]
+
+
+@pytest.mark.contract("24.2", era="june")
+async def test_a_heartbeats_card_fills_an_empty_place_only(site: Site) -> None:
+    member = await site.create()
+    assert (await site.read(member))["agent_card"] is None
+    await site.beat(member, agent_card={"name": member.name, "version": "1"})
+    assert (await site.read(member))["agent_card"]["version"] == "1"
+    await site.beat(member, agent_card={"name": member.name, "version": "2"})
+    assert (await site.read(member))["agent_card"]["version"] == "1"
+
+
+@pytest.mark.contract("24.2", era="june")
+async def test_what_a_runtime_says_of_its_tools_does_not_degrade_an_ordinary_workspace(site: Site) -> None:
+    member = await site.create()
+    await site.register(member)
+    said: tuple[dict[str, Any], ...] = (
+        {"mcp_server_present": False},
+        {"mcp_server_present": True},
+        {"loaded_mcp_tools": []},
+    )
+    for fields in said:
+        await site.beat(member, **fields)
+        assert await site.status_of(member) == "online"
+
+
+@pytest.mark.contract("4.3", era="april")
+async def test_a_card_is_replaced(site: Site, agent: Agent) -> None:
+    member, other = await registered(site, agent), await registered(site, agent)
+    body = {"workspace_id": member.id, "agent_card": {"name": member.name, "version": "2"}}
+    answer = await site.http.post("/registry/update-card", json=body, headers=member.auth)
+    assert (answer.status_code, answer.json()) == (200, {"status": "updated"})
+    assert (await site.read(member))["agent_card"]["version"] == "2"
+    refusal(await site.http.post("/registry/update-card", json=body), 401, "missing workspace auth token")
+    answer = await site.http.post("/registry/update-card", json=body, headers=other.auth)
+    refusal(answer, 401, "invalid workspace auth token")
+    for key in body:
+        part = {name: value for name, value in body.items() if name != key}
+        refusal(await site.http.post("/registry/update-card", json=part, headers=member.auth), 400)
+
+
+@pytest.mark.contract("4.4", "2.1", era="april")
+async def test_discover_answers_those_who_may_talk(site: Site, agent: Agent) -> None:
+    _, left, right = await site.family()
+    _, stranger, _ = await site.family()
+    await site.register(right, agent)
+    path = f"/registry/discover/{right.id}"
+    answer = await site.http.get(path, headers=left.identity)
+    assert (answer.status_code, answer.json()) == (200, {"id": right.id, "name": right.name, "url": agent.url})
+    refusal(await site.http.get(path, headers=left.auth), 400, "X-Workspace-ID header is required")
+    answer = await site.http.get(path, headers=stranger.identity)
+    refusal(answer, 403, "not authorized to discover this workspace")
+    # The bearer is that of the caller, not that of the target.
+    answer = await site.http.get(path, headers={**right.auth, "X-Workspace-ID": left.id})
+    refusal(answer, 401, "invalid workspace auth token")
+
+
+@pytest.mark.contract("4.4", "1.5", era="june")
+async def test_discover_needs_the_callers_bearer(site: Site) -> None:
+    _, left, right = await site.family()
+    answer = await site.http.get(f"/registry/discover/{right.id}", headers={"X-Workspace-ID": left.id})
+    refusal(answer, 401, "missing workspace auth token")
+
+
+@pytest.mark.contract("4.4", era="april")
+async def test_discover_says_when_a_workspace_cannot_be_reached(site: Site) -> None:
+    _, left, right = await site.family()
+    refusal(await site.http.get(f"/registry/discover/{right.id}", headers=left.identity), 503)
+
+
+@pytest.mark.contract("4.4", "24.13", era="june")
+async def test_discover_knows_no_workspace_that_is_not_there(site: Site) -> None:
+    member = await site.create()
+    headers = {**site.admin, "X-Workspace-ID": member.id}
+    refusal(await site.http.get(f"/registry/discover/{workspace_id()}", headers=headers), 404, "workspace not found")
+
+
+@pytest.mark.contract("4.5", "2.2", era="april")
+async def test_peers_are_the_parent_the_siblings_and_the_children(site: Site, agent: Agent) -> None:
+    parent, left, right = await site.family()
+    child = await site.create("child", parent_id=left.id, role="a child")
+    grandchild = await site.create("grandchild", parent_id=child.id)
+    nephew = await site.create("nephew", parent_id=right.id)
+    gone = await site.create("gone", parent_id=left.id)
+    await site.http.delete(f"/workspaces/{gone.id}", params={"confirm": "true"}, headers=site.admin)
+    await site.register(child, agent)
+
+    async def ids(member: Member) -> set[str]:
+        answer = await site.http.get(f"/registry/{member.id}/peers", headers=member.auth)
+        assert answer.status_code == 200, answer.text
+        return {row["id"] for row in answer.json()}
+
+    assert await ids(left) == {parent.id, right.id, child.id}
+    assert await ids(parent) >= {left.id, right.id}
+    assert await ids(grandchild) == {child.id}
+    assert await ids(nephew) == {right.id}
+    answer = await site.http.get(f"/registry/{left.id}/peers", headers=left.auth)
+    (row,) = (row for row in answer.json() if row["id"] == child.id)
+    assert row.keys() >= {
+        "id", "name", "role", "tier", "status", "agent_card", "url", "parent_id", "active_tasks",
+    }  # fmt: skip
+    assert (row["name"], row["role"], row["status"], row["parent_id"]) == (child.name, "a child", "online", left.id)
+    assert row["agent_card"]["name"] == child.name
+
+
+@pytest.mark.contract("4.5", era="april")
+async def test_peers_are_filtered_by_name_or_role_in_any_case(site: Site) -> None:
+    parent = await site.create("parent", role="leads")
+    left = await site.create("left", parent_id=parent.id, role="reads")
+    right = await site.create("right", parent_id=parent.id, role="WRITES poems")
+
+    async def ids(text: str) -> set[str]:
+        answer = await site.http.get(f"/registry/{left.id}/peers", params={"q": text}, headers=left.auth)
+        return {row["id"] for row in answer.json()}
+
+    assert await ids("Right") == {right.id}
+    assert await ids("writes POEMS") == {right.id}
+    assert await ids("parent") == {parent.id}
+    assert await ids("nobody has this") == set()
+
+
+@pytest.mark.contract("4.5", "1.5", era="april")
+async def test_peers_are_listed_with_the_token_of_the_workspace_in_the_path(site: Site) -> None:
+    _, left, right = await site.family()
+    answer = await site.http.get(f"/registry/{left.id}/peers", headers=right.identity)
+    refusal(answer, 401, "invalid workspace auth token")
+    refusal(await site.http.get(f"/registry/{workspace_id()}/peers"), 404, "workspace not found")
+
+
+@pytest.mark.contract("4.5", "1.5", era="june")
+async def test_peers_need_a_bearer_once_there_is_a_token(site: Site) -> None:
+    member = await site.create()
+    refusal(await site.http.get(f"/registry/{member.id}/peers"), 401, "missing workspace auth token")
+    # An id that is claimed is no credential.
+    answer = await site.http.get(f"/registry/{member.id}/peers", headers={"X-Workspace-ID": member.id})
+    refusal(answer, 401, "missing workspace auth token")
+
+
+async def allowed(site: Site, caller: str, target: str) -> bool:
+    answer = await site.http.post("/registry/check-access", json={"caller_id": caller, "target_id": target})
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert body.keys() == {"allowed"}
+    return bool(body["allowed"])
+
+
+@pytest.mark.contract("4.6", "2.1", era="april")
+async def test_access_follows_the_hierarchy(site: Site) -> None:
+    parent, left, right = await site.family()
+    child = await site.create("child", parent_id=left.id)
+    grandchild = await site.create("grandchild", parent_id=child.id)
+    nephew = await site.create("nephew", parent_id=right.id)
+    _, stranger, _ = await site.family()
+    may = [(left, left), (left, right), (parent, left), (left, parent), (parent, grandchild), (grandchild, parent)]
+    may_not = [(child, nephew), (child, right), (grandchild, right), (left, stranger), (stranger, parent)]
+    for caller, target in may:
+        assert await allowed(site, caller.id, target.id), (caller.name, target.name)
+    for caller, target in may_not:
+        assert not await allowed(site, caller.id, target.id), (caller.name, target.name)
+
+
+@pytest.mark.contract("4.6", "2.1", era="april")
+async def test_nobody_may_talk_to_a_workspace_that_is_not_there(site: Site) -> None:
+    member = await site.create()
+    assert not await allowed(site, member.id, workspace_id())
+    assert not await allowed(site, workspace_id(), member.id)
+
+
+@pytest.mark.contract("2.1", "24.11", era="june")
+async def test_two_roots_may_not_talk_to_each_other(site: Site) -> None:
+    one, two = await site.create("one"), await site.create("two")
+    assert not await allowed(site, one.id, two.id)
+
+
+@pytest.mark.contract("4.6", era="april")
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"caller_id": "x"}', b'{"caller_id": 1, "target_id": 2}'])
+async def test_access_is_asked_with_two_ids(site: Site, body: bytes) -> None:
+    refusal(await site.http.post("/registry/check-access", content=body), 400)
