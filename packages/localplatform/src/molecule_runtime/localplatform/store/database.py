@@ -81,7 +81,9 @@ class Store:
         finally:
             with anyio.CancelScope(shield=True):
                 store._closed = True
-                await store._idle.wait()
+                # Between two batches it is idle for a moment, which wakes whoever waits.
+                while not store._idle.is_set():
+                    await store._idle.wait()
                 store._batches.put(None)
                 await anyio.to_thread.run_sync(store._thread.join)
 
