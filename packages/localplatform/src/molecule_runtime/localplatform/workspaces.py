@@ -306,6 +306,12 @@ def connection_of(request: Request, workspace_id: str, token: str) -> dict[str, 
             " -H 'Content-Type: application/json'"
             f' -d \'{{"id":"{workspace_id}","delivery_mode":"poll","agent_card":{{"name":"my agent"}}}}\''
         ),
+        "python_snippet": (
+            "import os, httpx\n"
+            f'body = {{"id": "{workspace_id}", "delivery_mode": "poll", "agent_card": {{"name": "my agent"}}}}\n'
+            'headers = {"Authorization": "Bearer " + os.environ["MOLECULE_WORKSPACE_TOKEN"]}\n'
+            f'httpx.post("{base}/registry/register", json=body, headers=headers).raise_for_status()\n'
+        ),
         "mcp_template": (f"WORKSPACE_ID={workspace_id} PLATFORM_URL={base} MOLECULE_WORKSPACE_TOKEN=... molecule-mcp"),
     }
 
