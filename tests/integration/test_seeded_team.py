@@ -206,6 +206,8 @@ async def test_the_team_of_the_readme_comes_online_and_works_together(tmp_path: 
 async def test_a_host_that_is_killed_comes_back_and_answers(tmp_path: Path) -> None:
     async with up(tmp_path, CALC) as team:
         before = await team.event("online")
+        # What an agent leaves in its folder is not imported in the place of a module.
+        (team.data / "team" / "calc" / "json.py").write_text("raise SystemExit(9)\n")
         os.kill(before["pid"], signal.SIGKILL)
         ended = await team.event("ended")
         assert ended["code"] == -signal.SIGKILL

@@ -432,6 +432,15 @@ def test_a_port_that_was_taken_is_replaced() -> None:
     assert choose_port(Member(name="a"), port, {port}) != port
 
 
+def test_an_adapter_must_not_stand_where_it_cannot_be_imported_from(tmp_path: Path) -> None:
+    folder = tmp_path / "a:b"
+    folder.mkdir()
+    (folder / "mine.py").touch()
+    (folder / "team.yaml").write_text("workspaces: [{name: a, adapter: ./mine.py}]\n")
+    (finding,) = load_team(folder / "team.yaml", ENVIRON).findings
+    assert (finding.code, "':'" in finding.message) == ("wrong-file", True)
+
+
 def test_an_adapter_must_not_have_the_name_of_an_installed_module(folder: Path) -> None:
     for name in ("calendar", "yaml", "class", "not-a-name"):
         (folder / f"{name}.py").write_text("class Adapter: ...\n")

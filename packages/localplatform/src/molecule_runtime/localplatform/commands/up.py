@@ -196,7 +196,6 @@ async def _serve_until_signal(settings: LocalSettings, as_json: bool, team: Team
 
     from molecule_runtime.localplatform.platform import ADMIN_TOKEN_FILE
     from molecule_runtime.localplatform.server import serve
-    from molecule_runtime.localplatform.team.staffing import Staffing, staffed
 
     endpoint = settings.data / ENDPOINT_FILE
     org = settings.data / ORG_FILE
@@ -222,6 +221,9 @@ async def _serve_until_signal(settings: LocalSettings, as_json: bool, team: Team
             else:
                 console.say(_welcome(platform.url, settings, token_file))
             if team is not None:
+                # Late: a platform without a team starts sooner.
+                from molecule_runtime.localplatform.team.staffing import Staffing, staffed
+
                 progress = _Progress(as_json=as_json)
                 await at_work.enter_async_context(staffed(platform, team, progress.tell, Staffing(prune=prune)))
             async for _ in signals:

@@ -7,6 +7,7 @@ import difflib
 import importlib.util
 import keyword
 import logging
+import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -247,6 +248,9 @@ class _Reading(Document[Seed]):
         elif not file.stem.isidentifier() or keyword.iskeyword(file.stem):
             message = "has a name that cannot be imported"
             self.add("error", "wrong-file", path, message, "use letters, digits and _ only", value=text)
+        elif os.pathsep in str(file.parent):
+            message = f"stands in a folder with {os.pathsep!r} in its path, which PYTHONPATH cannot hold"
+            self.add("error", "wrong-file", path, message, "move it", value=text)
         elif _is_installed(file.stem, apart_from=file):
             message = "has the name of an installed module, which would be imported instead"
             self.add("error", "wrong-file", path, message, "rename it", value=text)

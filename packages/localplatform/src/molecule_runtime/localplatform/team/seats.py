@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import socket
@@ -171,13 +172,14 @@ def environment(seat: Seat, platform: Address) -> dict[str, str]:
         variables[env.ADAPTER_MODULE.name] = member.adapter_module
     if member.adapter_folder is not None:
         others = [variables["PYTHONPATH"]] if variables.get("PYTHONPATH") else []
-        variables["PYTHONPATH"] = ":".join([str(member.adapter_folder), *others])
+        variables["PYTHONPATH"] = os.pathsep.join([str(member.adapter_folder), *others])
     return variables
 
 
 def command(member: Member) -> list[str]:
     """Return what runs a member: its own command, else a workspace host with the same Python as ours, so the same installed wheels."""
-    return list(member.command) or [sys.executable, "-m", "molecule_runtime.a2a"]
+    # -P: it runs in its own folder, and what an agent writes there must not be imported in the place of a module.
+    return list(member.command) or [sys.executable, "-P", "-m", "molecule_runtime.a2a"]
 
 
 def choose_port(member: Member, last: int, taken: Container[int]) -> int:
