@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from .layout import MEMBERS, NAMESPACE
+from .layout import MEMBERS, NAMESPACE, UNIMPORTED_DEPENDENCIES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .layout import Expected
+    from .layout import UNIMPORTED_DEPENDENCIES, Expected
 
 LEGACY_NAMES = ("adapters", "main.py")
 """What the meta package of the example ships."""
@@ -63,6 +63,9 @@ def _member(folder: Path, expected: Expected) -> None:
     dependencies = [f"{dist}>=0.1,<0.2" for dist in siblings]
     if expected.portions == ("skills",):
         dependencies.append("pyyaml>=6")
+    # What the layout excuses from being imported must at least be depended on.
+    excused = {dist for member, dist in UNIMPORTED_DEPENDENCIES if member == folder.name}
+    dependencies += sorted(f"{dist}>=0.1" for dist in excused if dist not in siblings)
     scripts = "\n".join(f'{script} = "{NAMESPACE}.{folder.name}.cli:main"' for script in sorted(expected.scripts))
     for name in names:
         target = folder / "src" / NAMESPACE / name

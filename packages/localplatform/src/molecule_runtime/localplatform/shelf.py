@@ -10,7 +10,7 @@ import re
 import shutil
 import stat
 import tarfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import yaml
@@ -27,8 +27,6 @@ MANIFEST = "plugin.yaml"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 _MAX_MANIFEST_BYTES = 64 * 1024
-_TEXTS = ("version", "description", "author")
-_LISTS = ("tags", "skills", "runtimes")
 
 
 class ShelfError(Exception):
@@ -57,11 +55,7 @@ class Manifest:
 
     def body(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {
-            "name": self.name,
-            **{key: getattr(self, key) for key in _TEXTS},
-            **{key: list(getattr(self, key)) for key in _LISTS},
-        }
+        return asdict(self)
 
 
 def manifests(shelf: Path) -> list[Manifest]:
@@ -98,8 +92,12 @@ def manifest_of(shelf: Path, name: str) -> Manifest:
     fields = cast("dict[str, Any]", data) if isinstance(data, dict) else {}
     return Manifest(
         name=name,
-        **{key: str(fields.get(key) or "") for key in _TEXTS},
-        **{key: _texts(fields.get(key)) for key in _LISTS},
+        version=str(fields.get("version") or ""),
+        description=str(fields.get("description") or ""),
+        author=str(fields.get("author") or ""),
+        tags=_texts(fields.get("tags")),
+        skills=_texts(fields.get("skills")),
+        runtimes=_texts(fields.get("runtimes")),
     )
 
 
