@@ -10,7 +10,7 @@ from .layout import MEMBERS, NAMESPACE, UNIMPORTED_DEPENDENCIES
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .layout import UNIMPORTED_DEPENDENCIES, Expected
+    from .layout import Expected
 
 LEGACY_NAMES = ("adapters", "main.py")
 """What the meta package of the example ships."""
