@@ -67,6 +67,18 @@ COMMANDS = (
     ),
     Command(name="logs", module="commands.logs", summary="see what happened, and what happens"),
     Command(name="requests", module="commands.requests", summary="see and decide what agents ask of you"),
+    Command(
+        name="export",
+        module="commands.transfer",
+        add="add_export_arguments",
+        summary="write everything of the platform as portable JSON",
+    ),
+    Command(
+        name="import",
+        module="commands.transfer",
+        add="add_import_arguments",
+        summary="read what `export` wrote into a data folder",
+    ),
 )
 
 
