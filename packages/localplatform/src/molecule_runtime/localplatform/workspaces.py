@@ -12,7 +12,7 @@ from molecule_runtime.localplatform.access import require_own, require_row
 from molecule_runtime.localplatform.auth import credentials_of
 from molecule_runtime.localplatform.registry import removed_refusal
 from molecule_runtime.localplatform.routing import Parameter, Route
-from molecule_runtime.localplatform.store import tokens, workspaces
+from molecule_runtime.localplatform.store import queue, tokens, workspaces
 from molecule_runtime.localplatform.web import Refusal
 
 if TYPE_CHECKING:
@@ -114,8 +114,12 @@ async def create(platform: Platform, request: Request) -> Response:
 async def list_all(platform: Platform, request: Request) -> Response:
     """`GET /workspaces` (admin)."""
     platform.auth.require_admin(credentials_of(request))
-    rows = await platform.store.read(workspaces.alive)
-    return web.answer([_full_body(row) for row in rows])
+
+    def read(connection: sqlite3.Connection) -> list[dict[str, Any]]:
+        waiting = queue.depths(connection)
+        return [{**_full_body(row), "queue_depth": waiting.get(row.id, 0)} for row in workspaces.alive(connection)]
+
+    return web.answer(await platform.store.read(read))
 
 
 async def get_one(platform: Platform, request: Request) -> Response:

@@ -67,6 +67,14 @@ def enqueue(
     return identifier, int(depth)
 
 
+def depths(connection: sqlite3.Connection) -> dict[str, int]:
+    """Return how many messages wait for each workspace that has any."""
+    found = connection.execute(
+        "SELECT workspace_id, count(*) FROM a2a_queue WHERE status = 'queued' GROUP BY workspace_id"
+    )
+    return {row[0]: row[1] for row in found}
+
+
 def claim(connection: sqlite3.Connection, workspace_id: str, *, capacity: int, now: int) -> list[QueueRow]:
     """Take the oldest messages for delivery, as many as the workspace has room for beside those already on their way."""
     (underway,) = connection.execute(
