@@ -62,7 +62,7 @@ class FakeAgent:
                 name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)
             }
             length = int(headers.get("content-length", "0"))
-            body = json.loads(await reader.readexactly(length)) if length else {}
+            body: dict[str, Any] = json.loads(await reader.readexactly(length)) if length else {}
             request = Received(method, path, headers, body)
             self.received.append(request)
             reply = await self.answer(request) if self.answer else http_answer(said("hello"))

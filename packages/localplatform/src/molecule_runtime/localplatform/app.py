@@ -87,16 +87,15 @@ class Tree:
     def find(self, path: str) -> tuple[dict[str, Handler], dict[str, str]]:
         """Return the handlers of a path by method, none where there is no such route, and what stands for its placeholders."""
         parameters: dict[str, str] = {}
-        node: Tree | None = self
+        node = self
         for segment in path.split("/")[1:]:
-            found = node._literal.get(segment) if node is not None else None
-            if found is None and node is not None and node._any is not None and segment:
-                parameters[node._any._name] = segment
-                found = node._any
-            node = found
-            if node is None:
+            found = node._literal.get(segment)
+            if found is None and segment and (found := node._any) is not None:
+                parameters[found._name] = segment
+            if found is None:
                 return {}, {}
-        return (node.handlers if node is not None else {}), parameters
+            node = found
+        return node.handlers, parameters
 
     def _child(self, segment: str, path: str) -> Tree:
         if not segment.startswith("{"):

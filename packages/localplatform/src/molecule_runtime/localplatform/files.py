@@ -6,7 +6,7 @@ import logging
 import mimetypes
 import posixpath
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import anyio
@@ -244,13 +244,14 @@ async def _pass_on(platform: Platform, request: Request, own: WorkspaceRow, kind
     except (httpx.HTTPError, TimeoutError) as exc:
         raise Refusal(503, _NOT_RUNNING, hint=f"the agent did not take the files ({type(exc).__name__})") from None
     try:
-        parsed = web.loads(answer.content[:_MAX_JSON_ANSWER])
+        parsed: object = web.loads(answer.content[:_MAX_JSON_ANSWER])
     except ValueError:
         parsed = None
-    if answer.status_code == 200 and isinstance(parsed, dict) and isinstance(parsed.get("files"), list):  # pyright: ignore[reportUnknownMemberType]
-        return web.answer(parsed)
-    if answer.status_code in {400, 413} and isinstance(parsed, dict):
-        return web.answer(parsed, answer.status_code)
+    body = cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else {}
+    if answer.status_code == 200 and isinstance(body.get("files"), list):
+        return web.answer(body)
+    if answer.status_code in {400, 413} and body:
+        return web.answer(body, answer.status_code)
     raise Refusal(502, "the workspace did not take the files", status=answer.status_code)
 
 

@@ -92,15 +92,19 @@ async def _wake(platform: Platform, target: WorkspaceRow) -> NoReturn:
 
 async def _in_chat(platform: Platform, target: WorkspaceRow, message: Envelope) -> Envelope:
     """Give a person's message the context of the running chat session, so that it survives restarts (24.5)."""
-    params = message.body.get("params")
-    sent: Any = cast("dict[str, Any]", params).get("message") if isinstance(params, dict) else None
-    if not isinstance(sent, dict) or cast("dict[str, Any]", sent).get("contextId"):
+    params = _object(message.body.get("params"))
+    sent = _object(params.get("message"))
+    if not sent or sent.get("contextId"):
         return message
     context_id = target.chat_context_id
     if context_id is None:
         context_id = await platform.store.write(workspaces.begin_chat, target.id, str(uuid.uuid4()))
-    body = {**message.body, "params": {**cast("dict[str, Any]", params), "message": {**sent, "contextId": context_id}}}
+    body: dict[str, Any] = {**message.body, "params": {**params, "message": {**sent, "contextId": context_id}}}
     return replace(message, body=body)
+
+
+def _object(value: object) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 async def get_queued(platform: Platform, request: Request) -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from molecule_runtime.core import envelope as a2a
 from molecule_runtime.core.platform.wire import workspaces as wire
@@ -97,12 +97,13 @@ async def chat_history(platform: Platform, request: Request) -> Response:
 def _messages(row: ActivityRow) -> list[dict[str, Any]]:
     """Return what one row holds: a turn of the person with its answer, or a message that the agent sent on its own."""
     sent = None if row.request_json is None else web.loads(row.request_json)
-    answered = None if row.response_json is None else web.loads(row.response_json)
+    answered: object = None if row.response_json is None else web.loads(row.response_json)
     created_at = timestamps.render(row.created_at)
     if row.method == "notify":
-        parts = a2a.read_message({"params": {"message": {"parts": (answered or {}).get("parts") or []}}})
-        text = str((answered or {}).get("result") or "")
-        return [_message(row.id, "agent", text, created_at, parts.files)]
+        said_by_agent = cast("dict[str, Any]", answered) if isinstance(answered, dict) else {}
+        message: dict[str, Any] = {"parts": said_by_agent.get("parts") or []}
+        files = a2a.read_message({"params": {"message": message}}).files
+        return [_message(row.id, "agent", str(said_by_agent.get("result") or ""), created_at, files)]
     if row.method == "chat_upload_receive":
         return []
     inbound = a2a.read_message(sent)
