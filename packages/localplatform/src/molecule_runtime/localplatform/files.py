@@ -247,11 +247,11 @@ async def _pass_on(platform: Platform, request: Request, own: WorkspaceRow, kind
         parsed: object = web.loads(answer.content[:_MAX_JSON_ANSWER])
     except ValueError:
         parsed = None
-    body = cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else {}
-    if answer.status_code == 200 and isinstance(body.get("files"), list):
-        return web.answer(body)
-    if answer.status_code in {400, 413} and body:
-        return web.answer(body, answer.status_code)
+    said = cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else {}
+    if answer.status_code == 200 and isinstance(said.get("files"), list):
+        return web.answer(said)
+    if answer.status_code in {400, 413} and said:
+        return web.answer(said, answer.status_code)
     raise Refusal(502, "the workspace did not take the files", status=answer.status_code)
 
 
