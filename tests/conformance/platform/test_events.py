@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     import httpx
+    from websockets.asyncio.client import ClientConnection
 
     from .site import Agent, Member, Site
 
