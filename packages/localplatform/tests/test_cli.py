@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import signal
 import socket
 import stat
@@ -215,10 +216,44 @@ def test_help_and_version_are_exit_code_0(capsys: pytest.CaptureFixture[str]) ->
         assert capsys.readouterr().out
 
 
-def test_help_does_not_load_the_server() -> None:
+COMMANDS = [
+    [command.name] for command in cli.COMMANDS if command.name not in {"demo", "workspace", "token", "requests"}
+]
+VERBS = [
+    *(["workspace", verb] for verb in ("create", "list", "rm")),
+    *(["token", verb] for verb in ("create", "list", "revoke")),
+    *(["requests", verb] for verb in ("list", "show", "approve", "reject", "done", "answer")),
+]
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *VERBS], ids=" ".join)
+def test_every_command_explains_itself_with_examples(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*command, "--help"]) == 0
+    captured = capsys.readouterr()
+    help_text, _, examples = captured.out.partition("examples:\n")
+    assert "--data DIR" in help_text
+    assert f"molecule-local {' '.join(command)}" in examples
+    # What is shown can be typed: every option of the examples is one of the command.
+    for option in re.findall(
+        r"(?<= )--?[a-z][a-z-]*", "\n".join(examples.split("|")[0] for examples in examples.splitlines())
+    ):
+        assert option in help_text, option
+
+
+def test_without_a_command_the_help_is_on_stderr_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    for command in cli.COMMANDS:
+        assert re.search(rf"^    {command.name}\s+{command.summary}$", captured.err, re.MULTILINE)
+
+
+def test_help_loads_nothing_that_takes_its_time() -> None:
+    heavy = ("starlette", "uvicorn", "httpx", "pydantic", "anyio", "asyncio", "sqlite3", "websockets", "yaml")
+    commands = [["--help"], *([*command, "--help"] for command in COMMANDS), ["requests", "list", "--help"]]
     code = (
-        "import sys; from molecule_runtime.localplatform.cli import main; main(['--help']);"
-        " print([name for name in ('starlette', 'uvicorn', 'httpx', 'pydantic') if name in sys.modules])"
+        "import sys; from molecule_runtime.localplatform.cli import main;"
+        f" [main(command) for command in {commands!r}]; print([name for name in {heavy!r} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=SECONDS, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

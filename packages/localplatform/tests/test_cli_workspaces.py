@@ -75,7 +75,7 @@ async def test_workspaces_are_named_instead_of_numbered(world: World, shell: She
     child = (await shell.run("workspace", "create", "alice", "--parent", "the team", "--json")).data
     row = (await world.http.get(f"/workspaces/{child['id']}")).json()
     assert row["parent_id"] == made["id"]
-    line = (await shell.run("workspace", "list")).said.splitlines()[2]
+    line = next(line for line in (await shell.run("workspace", "list")).said.splitlines() if child["id"] in line)
     assert re.split(r"  +", line)[:4] == [child["id"], "alice", "provisioning", "The Team"]
     token = (await shell.run("token", "create", "alice")).said.strip()
     assert token[:8] in (await shell.run("token", "list", child["id"][:8])).said

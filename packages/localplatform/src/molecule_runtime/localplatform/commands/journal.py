@@ -78,7 +78,7 @@ def lines_of_row(row: Row, name: Name, *, sent: bool = False) -> Iterator[Line]:
     """Tell a row of the activity list; `sent` when the line for the message itself is there already."""
     at = moment(row.get("created_at"))
     own = name(row.get("workspace_id"))
-    kind, method = row.get("activity_type"), row.get("method")
+    kind, method = str(row.get("activity_type") or "activity"), row.get("method")
     summary = console.one_line(str(row.get("summary") or ""))
     if method == "notify":
         stored = row.get("response_body")
