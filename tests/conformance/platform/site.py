@@ -103,8 +103,14 @@ class Agent:
                     writer.write(reply)
                     await writer.drain()
         finally:
-            with contextlib.suppress(ConnectionError):
-                writer.close()
+            await _close(writer)
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    # A peer that reads no more, or is gone, is none of the agent's business.
+    with contextlib.suppress(OSError, TimeoutError), anyio.fail_after(WAIT_SECONDS):
+        await writer.wait_closed()
 
 
 async def _read_request(reader: asyncio.StreamReader) -> Received | None:
@@ -162,12 +168,12 @@ def envelope(text: str = "hi", message_id: str | None = None, **metadata: Any) -
 async def agent_on(host: str) -> AsyncGenerator[Agent]:
     """Serve an agent that the server reaches under this name."""
     agent = Agent()
-    turns: set[asyncio.Task[None]] = set()
+    turns: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         turn = asyncio.get_running_loop().create_task(agent.serve(reader, writer))
-        turns.add(turn)
-        turn.add_done_callback(turns.discard)
+        turns[turn] = writer
+        turn.add_done_callback(turns.pop)
 
     # A name other than localhost is how a server elsewhere, such as in a container, reaches this machine.
     server = await asyncio.start_server(connected, "127.0.0.1" if host == "localhost" else "0.0.0.0", 0)  # noqa: S104
@@ -176,9 +182,14 @@ async def agent_on(host: str) -> AsyncGenerator[Agent]:
         yield agent
     finally:
         server.close()
-        for turn in list(turns):
+        left = dict(turns)
+        for turn in left:
             turn.cancel()
-        await asyncio.gather(*turns, return_exceptions=True)
+        await asyncio.gather(*left, return_exceptions=True)
+        # A turn that ended before it began has closed nothing.
+        for writer in left.values():
+            writer.transport.abort()
+            await _close(writer)
 
 
 class _Patient(httpx.AsyncHTTPTransport):

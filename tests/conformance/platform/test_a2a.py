@@ -1,0 +1,518 @@
+"""Messages through the proxy: what the agent gets and what its answer becomes (contract 5, 24.5)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import httpx
+import pytest
+
+from .site import Member, envelope, http_answer, refusal, says
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from .site import Agent, Received, Site
+
+pytestmark = pytest.mark.anyio
+
+DENIED = "access denied: workspaces cannot communicate per hierarchy rules"
+MIB = 1024 * 1024
+
+
+def answering(*answers: bytes | None) -> Callable[[Received], Awaitable[bytes | None]]:
+    """Answer so, one after the other, and with the last from then on."""
+    waiting = list(answers)
+
+    async def answer(_: Received) -> bytes | None:
+        return waiting.pop(0) if len(waiting) > 1 else waiting[0]
+
+    return answer
+
+
+async def pair(site: Site, agent: Agent, **fields: Any) -> tuple[Member, Member]:
+    """A sender, and a sibling of it that the agent serves."""
+    parent = await site.create("parent")
+    sender = await site.create("sender", parent_id=parent.id)
+    target = await site.create("target", parent_id=parent.id, **fields)
+    await site.register(target, agent)
+    return sender, target
+
+
+async def received_rows(site: Site, member: Member) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = await site.get(member, "activity", type="a2a_receive")
+    return rows
+
+
+@pytest.mark.contract("5.1", "5.3", "5.4", "26.2", era="april")
+async def test_a_peer_answers_through_the_proxy(site: Site, agent: Agent) -> None:
+    sender, target = await pair(site, agent)
+    said = says("good morning")
+    agent.answer = answering(http_answer(said))
+    sent = envelope("hello", str(uuid.uuid4()))
+    answer = await site.post_message(sender, target, sent)
+    assert (answer.status_code, answer.json()) == (200, said)
+    assert answer.headers["content-type"].startswith("application/json")
+    (request,) = agent.received
+    assert (request.method, request.path, request.body) == ("POST", "/", sent)
+    assert request.headers["content-type"] == "application/json"
+
+
+@pytest.mark.contract("5.3", era="april")
+async def test_a_message_goes_to_exactly_the_registered_url(site: Site, agent: Agent) -> None:
+    sender, target = await pair(site, agent)
+    for path, expected in (("", "/"), ("a2a", "/a2a"), ("deep/er?x=1", "/deep/er?x=1")):
+        url = agent.url.rstrip("/") if not path else agent.url + path
+        await site.register(target, agent, url=url)
+        await site.send(sender, target)
+        assert agent.received[-1].path == expected
+
+
+@pytest.mark.contract("5.1", era="april")
+async def test_a_bare_message_is_wrapped_and_gets_its_ids(site: Site, agent: Agent) -> None:
+    sender, target = await pair(site, agent)
+    parts = [{"kind": "text", "text": "hi"}]
+    params = {"message": {"role": "user", "parts": parts, "extra": [1]}, "configuration": {"blocking": True}}
+    assert (await site.post_message(sender, target, {"method": "message/send", "params": params})).status_code == 200
+    body = agent.received[0].body
+    assert (body["jsonrpc"], body["method"]) == ("2.0", "message/send")
+    assert body["id"]
+    message = body["params"]["message"]
+    assert str(uuid.UUID(message["messageId"])) == message["messageId"]
+    assert body["params"]["configuration"] == {"blocking": True}
+    assert {key: message[key] for key in ("role", "parts", "extra")} == params["message"]
+
+
+@pytest.mark.contract("5.1", era="april")
+async def test_any_method_and_any_content_are_passed_on_as_they_are(site: Site, agent: Agent) -> None:
+    sender, target = await pair(site, agent)
+    sent = {"jsonrpc": "2.0", "id": 7, "method": "tasks/get", "params": {"id": "naïve \u2603", "nested": [{"a": None}]}}
+    await site.post_message(sender, target, sent)
+    assert agent.received[0].body == sent
+
+
+@pytest.mark.contract("5.3", "24.5", era="april")
+async def test_the_senders_token_never_reaches_the_agent(site: Site, agent: Agent) -> None:
+    sender, target = await pair(site, agent)
+    await site.send(sender, target)
+    await site.send(None, target)
+    for request in agent.received:
+        sent = json.dumps(request.headers) + request.raw.decode()
+        assert sender.token not in sent
+        assert not site.server.admin_token or site.server.admin_token not in sent
+
+
+@pytest.mark.contract("24.5", era="june")
+async def test_the_agent_recognises_the_platform_by_the_inbound_secret(site: Site, agent: Agent) -> None:
+    sender, target = await pair(site, agent)
+    secret = (await site.register(target, agent))["platform_inbound_secret"]
+    await site.send(sender, target)
+    assert agent.received[0].headers["authorization"] == f"Bearer {secret}"
+
+
+@pytest.mark.contract("5.1", "23.15", era="april")
+async def test_a_workspace_may_send_to_itself(site: Site, agent: Agent) -> None:
+    _, target = await pair(site, agent)
+    assert (await site.send(target, target)).status_code == 200
+    assert len(agent.received) == 1
+
+
+@pytest.mark.contract("5.1", "2.1", era="april")
+async def test_ancestors_and_descendants_of_any_depth_may_write_to_each_other(site: Site, agent: Agent) -> None:
+    parent, left, _ = await site.family()
+    grandchild = await site.create("grandchild", parent_id=left.id)
+    for member in (parent, grandchild):
+        await site.register(member, agent)
+    assert (await site.send(parent, grandchild)).status_code == 200
+    assert (await site.send(grandchild, parent)).status_code == 200
+
+
+@pytest.mark.contract("5.1", "1.5", "28.1", era="april")
+async def test_a_sender_proves_who_it_is(site: Site, agent: Agent) -> None:
+    sender, target = await pair(site, agent)
+    path = f"/workspaces/{target.id}/a2a"
+    claimed = {"X-Workspace-ID": sender.id}
+    answer = await site.http.post(path, json=envelope(), headers=claimed)
+    refusal(answer, 401, "missing caller auth token")
+    for token in (target.token, "no-such-token"):
+        answer = await site.http.post(path, json=envelope(), headers={**claimed, "Authorization": f"Bearer {token}"})
+        refusal(answer, 401, "invalid caller auth token")
+    assert agent.received == []
+
+
+@pytest.mark.contract("24.5", era="june")
+async def test_a_message_of_nobody_is_refused(site: Site, agent: Agent) -> None:
+    _, target = await pair(site, agent)
+    refusal(await site.http.post(f"/workspaces/{target.id}/a2a", json=envelope()), 401)
+    answer = await site.http.post(
+        f"/workspaces/{target.id}/a2a", json=envelope(), headers={"Authorization": "Bearer x"}
+    )
+    refusal(answer, 401)
+    assert agent.received == []
+
+
+@pytest.mark.contract("24.5", era="june")
+async def test_the_bearer_says_who_sends_and_a_claim_that_disagrees_is_refused(site: Site, agent: Agent) -> None:
+    sender, target = await pair(site, agent)
+    path = f"/workspaces/{target.id}/a2a"
+    assert (await site.http.post(path, json=envelope("by token"), headers=sender.auth)).status_code == 200
+    assert (await received_rows(site, target))[0]["source_id"] == sender.id
+    for claim in (target.id, str(uuid.uuid4())):
+        headers = {**sender.auth, "X-Workspace-ID": claim}
+        answer = await site.http.post(path, json=envelope(), headers=headers)
+        assert answer.status_code in {401, 403}, answer.text
+    assert len(agent.received) == 1
+
+
+@pytest.mark.contract("5.1", era="april")
+@pytest.mark.parametrize("caller", ["webhook:x", "system:cron", "test:", "channel:slack"])
+async def test_ids_of_the_platform_itself_cannot_be_claimed(site: Site, agent: Agent, caller: str) -> None:
+    sender, target = await pair(site, agent)
+    headers = {**sender.auth, "X-Workspace-ID": caller}
+    answer = await site.http.post(f"/workspaces/{target.id}/a2a", json=envelope(), headers=headers)
+    refusal(answer, 403, "invalid caller ID")
+
+
+@pytest.mark.contract("5.2", "2.1", era="april")
+async def test_strangers_are_refused(site: Site, agent: Agent) -> None:
+    _, target = await pair(site, agent)
+    _, stranger, _ = await site.family()
+    refusal(await site.send(stranger, target), 403, DENIED)
+    assert agent.received == []
+
+
+@pytest.mark.contract("2.1", "24.11", era="june")
+async def test_two_roots_do_not_write_to_each_other(site: Site, agent: Agent) -> None:
+    one, two = await site.create("one"), await site.create("two")
+    await site.register(two, agent)
+    refusal(await site.send(one, two), 403, DENIED)
+
+
+@pytest.mark.contract("5.2", "13.1", "28.1", era="april")
+async def test_a_workspace_that_has_spent_its_budget_takes_no_messages(site: Site, agent: Agent) -> None:
+    sender, target = await pair(site, agent, budget_limit=100)
+    await site.beat(target, monthly_spend=99)
+    assert (await site.send(sender, target)).status_code == 200
+    await site.beat(target, monthly_spend=100)
+    refusal(await site.send(sender, target), 402, "workspace budget limit exceeded")
+    refusal(await site.send(None, target), 402, "workspace budget limit exceeded")
+    assert len(agent.received) == 1
+
+
+@pytest.mark.contract("24.5", era="june")
+async def test_a_spent_budget_names_its_periods(site: Site, agent: Agent) -> None:
+    sender, target = await pair(site, agent, budget_limit=1)
+    await site.beat(target, monthly_spend=2)
+    assert refusal(await site.send(sender, target), 402)["exceeded_periods"]
+
+
+@pytest.mark.contract("5.2", era="april")
+async def test_the_checks_come_in_their_order(site: Site, agent: Agent) -> None:
+    sender, target = await pair(site, agent, budget_limit=1)
+    await site.beat(target, monthly_spend=2)
+    _, stranger, _ = await site.family()
+    # Each of these is wrong in every later way, too.
+    refusal(await site.post_message(stranger, target, b"{"), 403, DENIED)
+    refusal(await site.post_message(sender, target, b"{"), 402)
+    unknown = Member(str(uuid.uuid4()), "", "")
+    refusal(await site.post_message(None, unknown, b"{"), 404, "workspace not found")
+
+
+@pytest.mark.contract("5.2", "1.5", era="june")
+async def test_who_asks_is_checked_before_what_is_sent(site: Site, agent: Agent) -> None:
+    _, target = await pair(site, agent)
+    refusal(await site.http.post(f"/workspaces/{target.id}/a2a", content=b"{"), 401, "missing caller auth token")
+
+
+@pytest.mark.contract("5.2", era="april")
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b'{"a": }', b"{} {}"])
+async def test_what_is_not_json_is_refused(site: Site, agent: Agent, body: bytes) -> None:
+    sender, target = await pair(site, agent)
+    refusal(await site.post_message(sender, target, body), 400, "invalid JSON")
+    assert agent.received == []
+
+
+@pytest.mark.contract("5.1", "21", era="april")
+async def test_a_message_of_almost_a_mebibyte_is_delivered(site: Site, agent: Agent) -> None:
+    sender, target = await pair(site, agent)
+    text = "x" * (MIB - 2048)
+    assert (await site.send(sender, target, text)).status_code == 200
+    assert agent.received[0].message["parts"][0]["text"] == text
+
+
+@pytest.mark.contract("24.5", "21", era="june")
+async def test_a_message_that_is_too_large_is_refused_with_the_limit(site: Site, agent: Agent) -> None:
+    sender, target = await pair(site, agent)
+    body = refusal(await site.send(sender, target, "x" * MIB), 413)
+    assert (body["truncated"], body["max_bytes"]) == (True, MIB)
+    assert agent.received == []
+    assert (await site.send(sender, target)).status_code == 200
+
+
+@pytest.mark.contract("5.4", "28.1", era="april")
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [(500, {"error": "boom"}, "boom"), (404, {"error": "no such skill"}, "no such skill"), (503, b"not json", None), (429, b"", None)],
+)  # fmt: skip
+async def test_an_agents_own_error_status_is_passed_on_with_its_text(
+    site: Site, agent: Agent, status: int, body: Any, error: str | None
+) -> None:
+    sender, target = await pair(site, agent)
+    agent.answer = answering(http_answer(body, status))
+    refusal(await site.send(sender, target), status, error)
+    assert len(agent.received) == 1
+
+
+@pytest.mark.contract("5.7", "23.3", era="april")
+async def test_a_json_rpc_error_passes_as_the_answer_that_it_is(site: Site, agent: Agent) -> None:
+    sender, target = await pair(site, agent)
+    said = {"jsonrpc": "2.0", "id": "7", "error": {"code": -32601, "message": "Method not found"}}
+    agent.answer = answering(http_answer(said))
+    answer = await site.send(sender, target)
+    assert (answer.status_code, answer.json()) == (200, said)
+
+
+@pytest.mark.contract("5.4", era="april")
+async def test_another_success_status_of_the_agent_stays(site: Site, agent: Agent) -> None:
+    sender, target = await pair(site, agent)
+    agent.answer = answering(http_answer(says("made"), 201))
+    answer = await site.send(sender, target)
+    assert (answer.status_code, answer.json()["result"]["parts"][0]["text"]) == (201, "made")
+
+
+@pytest.mark.contract("5.4", "28.1", era="april")
+async def test_an_agent_that_nobody_reaches_is_a_502(site: Site, agent: Agent) -> None:
+    sender, target = await pair(site, agent)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://{site.server.agent_host}:{unused.getsockname()[1]}/"
+        await site.register(target, agent, url=url)
+        refusal(await site.send(sender, target), 502, "failed to reach workspace agent")
+
+
+@pytest.mark.contract("5.4", "28.1", era="april")
+@pytest.mark.parametrize(("status", "confirmed"), [(200, True), (500, False)])
+async def test_an_answer_that_is_cut_off_says_whether_the_work_was_done(
+    site: Site, agent: Agent, status: int, confirmed: bool
+) -> None:
+    sender, target = await pair(site, agent)
+    whole = http_answer(says("much longer than what arrives"), status)
+    agent.answer = answering(whole[:-10])
+    body = refusal(await site.send(sender, target), 502, "failed to read agent response")
+    assert body["delivery_confirmed"] is confirmed
+
+
+@pytest.mark.contract("24.5", "24.6", era="june")
+async def test_an_answer_without_a_body_is_a_failure(site: Site, agent: Agent) -> None:
+    sender, target = await pair(site, agent)
+    agent.answer = answering(http_answer(b""))
+    refusal(await site.send(sender, target), 502, "workspace agent returned empty response")
+
+
+@pytest.mark.contract("24.5", "21", era="june")
+async def test_an_answer_that_is_too_large_is_a_failure(site: Site, agent: Agent) -> None:
+    sender, target = await pair(site, agent)
+    agent.answer = answering(http_answer(says("x" * (10 * MIB + 1))))
+    assert refusal(await site.send(sender, target), 502)["truncated"] is True
+
+
+@pytest.mark.contract("5.4", "21", era="april")
+async def test_an_answer_of_several_mebibytes_is_passed_on(site: Site, agent: Agent) -> None:
+    sender, target = await pair(site, agent)
+    said = says("x" * (6 * MIB))
+    agent.answer = answering(http_answer(said))
+    assert (await site.send(sender, target)).json() == said
+
+
+@pytest.mark.contract("5.4", "5.6", "28.1", era="april")
+async def test_an_agent_that_ends_the_connection_without_an_answer_counts_as_busy(site: Site, agent: Agent) -> None:
+    sender, target = await pair(site, agent)
+    agent.answer = answering(None)
+    answer = await site.send(sender, target)
+    body = answer.json()
+    assert (answer.status_code, body["queued"]) == (202, True)
+    assert str(uuid.UUID(body["queue_id"])) == body["queue_id"]
+    assert body["queue_depth"] == 1
+    assert body["message"]
+    assert "result" not in body
+
+
+@pytest.mark.contract("4.2", "5.3", "28.1", era="april")
+async def test_an_agent_that_gives_no_sign_of_life_counts_as_busy(site: Site, agent: Agent) -> None:
+    sender, target = await pair(site, agent)
+    await site.beat(target, runtime_metadata={"capabilities": {}, "idle_timeout_seconds": 1})
+    release = asyncio.Event()
+
+    async def late(_: Received) -> bytes:
+        await release.wait()
+        return http_answer(says("late"))
+
+    agent.answer = late
+    answer = await site.send(sender, target)
+    release.set()
+    assert (answer.status_code, answer.json()["queued"]) == (202, True)
+
+
+@pytest.mark.contract("4.2", "5.4", "28.1", era="april")
+async def test_an_agent_with_sessions_of_its_own_is_busy_and_nothing_is_queued(site: Site, agent: Agent) -> None:
+    sender, target = await pair(site, agent)
+    await site.beat(target, runtime_metadata={"capabilities": {"session": True}})
+    agent.answer = answering(None)
+    answer = await site.send(sender, target)
+    body = refusal(answer, 503)
+    assert (body["busy"], body["native_session"], body["retry_after"]) == (True, True, 30)
+    assert answer.headers["retry-after"] == "30"
+
+
+@pytest.mark.contract("5.5", era="april")
+async def test_a_message_twice_is_delivered_twice(site: Site, agent: Agent) -> None:
+    sender, target = await pair(site, agent)
+    for _ in range(2):
+        assert (await site.send(sender, target, message_id="the same")).status_code == 200
+    assert agent.message_ids == ["the same", "the same"]
+
+
+@pytest.mark.contract("5.5", "7.1", era="april")
+async def test_a_turn_is_in_the_activity_of_its_target(site: Site, agent: Agent) -> None:
+    sender, target = await pair(site, agent)
+    said = says("done", metadata={"tool_trace": [{"tool": "calc"}]})
+    agent.answer = answering(http_answer(said))
+    sent = envelope("work", str(uuid.uuid4()))
+    await site.post_message(sender, target, sent)
+    (row,) = await received_rows(site, target)
+    assert (row["workspace_id"], row["source_id"], row["target_id"]) == (target.id, sender.id, target.id)
+    assert (row["method"], row["status"], row["error_detail"]) == ("message/send", "ok", None)
+    assert row["request_body"] == sent
+    assert row["response_body"] == said
+    assert row["tool_trace"] == [{"tool": "calc"}]
+    assert row["duration_ms"] >= 0
+
+
+@pytest.mark.contract("5.5", era="april")
+async def test_a_turn_that_failed_is_in_the_activity_with_its_error(site: Site, agent: Agent) -> None:
+    sender, target = await pair(site, agent)
+    agent.answer = answering(http_answer({"error": "boom"}, 500))
+    await site.send(sender, target)
+    (row,) = await received_rows(site, target)
+    assert row["status"] == "error"
+    assert "boom" in row["error_detail"]
+
+
+@pytest.mark.contract("5.5", "14.1", era="april")
+async def test_who_sends_is_seen_to_have_sent(site: Site, agent: Agent) -> None:
+    sender, target = await pair(site, agent)
+    assert (await site.read(sender))["last_outbound_at"] is None
+    await site.send(sender, target)
+    assert (await site.read(sender))["last_outbound_at"]
+
+
+@pytest.mark.contract("5.1", "5.5", era="april")
+async def test_the_person_may_write_to_every_workspace_and_is_no_workspace(site: Site, agent: Agent) -> None:
+    _, target = await pair(site, agent)
+    assert (await site.send(None, target)).status_code == 200
+    (row,) = await received_rows(site, target)
+    assert row["source_id"] is None
+
+
+@pytest.mark.contract("5.3", era="april")
+async def test_a_turn_goes_on_when_its_sender_hangs_up(site: Site, agent: Agent) -> None:
+    sender, target = await pair(site, agent)
+    arrived, release = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: Received) -> bytes:
+        arrived.set()
+        await release.wait()
+        return http_answer(says("finished"))
+
+    agent.answer = slow
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+
+            async def send() -> None:
+                with contextlib.suppress(httpx.HTTPError):
+                    await site.send(sender, target)
+
+            group.start_soon(send)
+            await arrived.wait()
+            group.cancel_scope.cancel()
+    release.set()
+    (row,) = await site.eventually(lambda: received_rows(site, target))
+    assert row["response_body"]["result"]["parts"][0]["text"] == "finished"
+
+
+@pytest.mark.contract("24.5", era="june")
+async def test_a_workspace_that_has_not_connected_yet_finds_its_messages_when_it_does(site: Site, agent: Agent) -> None:
+    parent = await site.create("parent")
+    sender, target = [await site.create(name, parent_id=parent.id) for name in ("sender", "target")]
+    answer = await site.send(sender, target, message_id="early")
+    assert (answer.status_code, answer.json()["queued"]) == (202, True)
+    await site.register(target, agent)
+    await site.beat(target)
+
+    async def arrived() -> bool:
+        return agent.message_ids == ["early"]
+
+    await site.eventually(arrived)
+
+
+@pytest.mark.contract("24.3", era="june")
+async def test_a_message_to_a_polling_workspace_waits_in_its_inbox(site: Site) -> None:
+    parent = await site.create("parent")
+    sender, target = [await site.create(name, parent_id=parent.id) for name in ("sender", "target")]
+    await site.register(target)
+    sent = envelope("when you can", str(uuid.uuid4()))
+    for who in (sender, None):
+        answer = await site.post_message(who, target, sent)
+        assert (answer.status_code, answer.json()) == (
+            200, {"status": "queued", "delivery_mode": "poll", "method": "message/send"},
+        )  # fmt: skip
+        sent = envelope("from the person", str(uuid.uuid4()))
+    human, peer = await received_rows(site, target)
+    assert (peer["source_id"], peer["method"]) == (sender.id, "message/send")
+    assert peer["request_body"]["params"]["message"]["parts"][0]["text"] == "when you can"
+    assert human["source_id"] is None
+
+
+@pytest.mark.contract("24.5", "24.9", era="june")
+async def test_the_inbound_route_takes_the_targets_inbound_secret_only(site: Site, agent: Agent) -> None:
+    sender, target = await pair(site, agent)
+    secret = (await site.register(target, agent))["platform_inbound_secret"]
+    other = (await site.register(sender, agent))["platform_inbound_secret"]
+    path = f"/workspaces/{target.id}/a2a/inbound"
+    refusal(await site.http.post(path, json=envelope()), 401)
+    for wrong in (other, target.token, "x"):
+        answer = await site.http.post(path, json=envelope(), headers={"Authorization": f"Bearer {wrong}"})
+        refusal(answer, 403)
+    assert agent.received == []
+    answer = await site.http.post(path, json=envelope("in"), headers={"Authorization": f"Bearer {secret}"})
+    assert answer.status_code == 200, answer.text
+    assert agent.received[0].message["parts"][0]["text"] == "in"
+
+
+@pytest.mark.contract("24.5", era="june")
+async def test_a_persons_messages_share_a_context_until_the_session_is_reset(site: Site, agent: Agent) -> None:
+    sender, target = await pair(site, agent)
+
+    async def context_of(who: Member | None) -> str | None:
+        assert (await site.send(who, target)).status_code == 200
+        context: str | None = agent.received[-1].message.get("contextId")
+        return context
+
+    first = await context_of(None)
+    assert first
+    assert await context_of(None) == first
+    assert await context_of(sender) != first
+    await site.post(target, "chat-session/new")
+    second = await context_of(None)
+    assert second
+    assert second != first
+    given = envelope()
+    given["params"]["message"]["contextId"] = "mine"
+    await site.post_message(None, target, given)
+    assert agent.received[-1].message["contextId"] == "mine"
