@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import queue
 import re
+import shlex
 import signal
 import socket
 import stat
@@ -13,6 +15,7 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import pytest
@@ -21,7 +24,6 @@ from molecule_runtime.localplatform import cli
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from pathlib import Path
 
 SECONDS = 30
 COMMAND = [sys.executable, "-W", "error", "-m", "molecule_runtime.localplatform"]
@@ -238,6 +240,23 @@ def test_every_command_explains_itself_with_examples(command: list[str], capsys:
         r"(?<= )--?[a-z][a-z-]*", "\n".join(examples.split("|")[0] for examples in examples.splitlines())
     ):
         assert option in help_text, option
+
+
+@pytest.mark.parametrize(
+    "readme", [Path(__file__).parents[1] / "README.md", Path(__file__).parents[3] / "README.md"], ids=str
+)
+def test_every_command_of_the_readme_exists(readme: Path) -> None:
+    blocks = "\n".join(re.findall(r"```(?:console)?\n(.*?)```", readme.read_text(encoding="utf-8"), re.DOTALL))
+    found = 0
+    for line in blocks.splitlines():
+        if "molecule-local " not in line:
+            continue
+        words = shlex.split(line, comments=True)
+        words = words[words.index("molecule-local") + 1 :]
+        arguments = list(itertools.takewhile(lambda word: word not in {"|", "&", "&&", ">", ">>"}, words))
+        assert callable(cli.parser_for(arguments).parse_args(arguments).run), line
+        found += 1
+    assert found >= 7
 
 
 def test_without_a_command_the_help_is_on_stderr_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:

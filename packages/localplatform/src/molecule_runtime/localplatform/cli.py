@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run `molecule-local` and return its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
     try:
-        parser = _parser(arguments)
+        parser = parser_for(arguments)
         if not arguments:
             return options.run_help(parser)
         parsed = parser.parse_args(arguments)
@@ -107,8 +107,8 @@ def main(argv: list[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _parser(arguments: Sequence[str]) -> options.Parser:
-    """Return the parser; only the command that is used is imported."""
+def parser_for(arguments: Sequence[str]) -> options.Parser:
+    """Return the parser of a command line; only the command that is used in it is imported."""
     parser = options.Parser(
         prog="molecule-local",
         description="The embedded molecule platform: registry, A2A proxy, inbox and delegations on one SQLite file.",

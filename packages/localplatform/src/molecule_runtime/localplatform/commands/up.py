@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -18,7 +19,12 @@ from molecule_runtime.core.secretfile import write_private
 from molecule_runtime.localplatform.commands import console, options
 from molecule_runtime.localplatform.commands.remote import ENDPOINT_FILE, ORG_FILE
 from molecule_runtime.localplatform.errors import SeedError
-from molecule_runtime.localplatform.settings import DEFAULT_HOST, DEFAULT_PORT, LocalSettings
+from molecule_runtime.localplatform.settings import (
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    LocalSettings,
+    default_data_folder,
+)
 
 if TYPE_CHECKING:
     from molecule_runtime.localplatform.team.members import Team
@@ -235,15 +241,23 @@ async def _serve_until_signal(settings: LocalSettings, as_json: bool, team: Team
 
 
 def _welcome(url: str, settings: LocalSettings, token_file: Path) -> str:
+    # Elsewhere than where the other commands look, they must be told.
+    data = "" if settings.data == default_data_folder() else f" --data {shlex.quote(str(settings.data))}"
+    next_steps = (
+        (f"workspace create alice --external --poll{data}", "a place for an agent that lives elsewhere"),
+        (f"connect alice --client claude-code{data}", "the configuration that puts it there"),
+        (f"chat alice{data}", "talk to it"),
+        (f"status{data}", "who is there"),
+        ("demo", "watch agents work together"),
+    )
+    width = max(len(command) for command, _ in next_steps)
     lines = [
         f"molecule-local answers at {url}",
         f"  data folder  {settings.data}",
         f"  admin token  in {token_file}",
         "",
         "Next, in another terminal:",
-        "  molecule-local workspace create alice --external --poll    a workspace for an agent; prints its id and token",
-        "  molecule-local status                                      who is there",
-        "  molecule-local demo                                        watch agents work together",
+        *(f"  molecule-local {command.ljust(width)}  {what}" for command, what in next_steps),
         "",
         "Ctrl-C stops it.",
     ]
