@@ -246,9 +246,9 @@ def test_every_command_explains_itself_with_examples(command: list[str], capsys:
     "readme", [Path(__file__).parents[1] / "README.md", Path(__file__).parents[3] / "README.md"], ids=str
 )
 def test_every_command_of_the_readme_exists(readme: Path) -> None:
-    blocks = "\n".join(re.findall(r"```(?:console)?\n(.*?)```", readme.read_text(encoding="utf-8"), re.DOTALL))
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", readme.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     found = 0
-    for line in blocks.splitlines():
+    for line in "\n".join(text for language, text in blocks if language in {"", "console"}).splitlines():
         if "molecule-local " not in line:
             continue
         words = shlex.split(line, comments=True)
