@@ -20,7 +20,7 @@ async def test_what_plugins_there_are_is_public(site: Site) -> None:
     assert (sources.status_code, "local" in sources.json()["schemes"]) == (200, True)
 
 
-@pytest.mark.contract("16.1", "16.4", era="june")
+@pytest.mark.contract("16.1", "16.3", "16.4", "16.6", era="june")
 async def test_a_plugin_that_is_not_there_is_neither_installed_nor_fetched(site: Site) -> None:
     alice = await site.create("alice")
     assert await site.get(alice, "plugins") == []
