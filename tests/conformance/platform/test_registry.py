@@ -131,7 +131,8 @@ async def test_a_registration_that_names_no_delivery_mode_keeps_the_one_there_is
 @pytest.mark.contract("24.1", era="june")
 @pytest.mark.parametrize(
     ("fields", "error"),
-    [({"delivery_mode": "pull"}, "delivery_mode must be 'push' or 'poll'"), ({}, "url is required for push-mode workspaces"),
+    [({"delivery_mode": "pull"}, "delivery_mode must be 'push' or 'poll'"), ({"delivery_mode": ["poll"]}, None), ({"kind": {}}, None),
+     ({}, "url is required for push-mode workspaces"),
      ({"url": ""}, "url is required for push-mode workspaces"),
      ({"agent_card": {"name": "x", "url": "http://169.254.169.254/"}}, "workspace agent_card URL not allowed"),
      ({"agent_card": "text"}, "invalid request body"), ({"kind": "gateway"}, None)],

@@ -235,9 +235,10 @@ async def sweep(platform: Platform) -> list[str]:
 def _read_register(data: dict[str, Any]) -> wire.RegisterRequest:
     # Absent, null and empty all mean "keep what the row says" (24.1).
     data = {key: value for key, value in data.items() if value is not None and not (key in _TRI_STATE and value == "")}
-    if data.get("delivery_mode", "push") not in {"push", "poll"}:
+    # Tuples, not sets: what came may be a list or an object.
+    if data.get("delivery_mode", "push") not in ("push", "poll"):
         raise Refusal(400, "delivery_mode must be 'push' or 'poll'")
-    if data.get("kind", "workspace") not in {"workspace", "platform"}:
+    if data.get("kind", "workspace") not in ("workspace", "platform"):
         raise Refusal(400, "kind must be 'workspace' or 'platform'")
     wanted = web.validate(wire.RegisterRequest, data)
     web.require_workspace_id(wanted.id)
