@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
         parser = parser_for(arguments)
         if not arguments:
             return options.run_help(parser)
-        parsed = parser.parse_args(arguments)
+        parsed = parser.read(arguments)
         return int(parsed.run(parsed))
     except SystemExit as exc:  # argparse: 0 after --help and --version, 2 after a usage error
         return exc.code if isinstance(exc.code, int) else 0 if exc.code is None else 2

@@ -230,8 +230,11 @@ class Conversation:
 
     def _keep_answer(self, frame: Frame) -> None:
         turn, body = self._turn, frame.payload.get("response_body")
-        if turn is not None and frame.event == "A2A_RESPONSE" and isinstance(body, dict) and body.get("id") == turn.id:
-            turn.whole = cast("Row", body)
+        if turn is None or frame.event != "A2A_RESPONSE" or not isinstance(body, dict):
+            return
+        answer = cast("Row", body)
+        if answer.get("id") == turn.id:
+            turn.whole = answer
             turn.changed.set()
 
     async def _read_news(self, link: Link) -> None:
@@ -243,13 +246,36 @@ class Conversation:
                 self._turn.changed.set()
 
     async def _look(self, link: Link) -> None:
-        """Take what happened since the last look."""
+        """Take what happened since the last look, in the order in which it happened."""
         async with self._looking:
-            while page := rows(await link.get("/admin/activity", workspace_id=self._id, since_seq=self._seq)):
-                for row in page:
-                    self._take(row)
-                    self._seq = int(row["seq"])
-            await self._look_for_requests(link)
+            happened: list[Row] = []
+            asked: list[Row] = []
+            try:
+                await self._read_rows(link, happened)
+                asked = await self._new_requests(link)
+                if asked:
+                    # What came between the two lists may have come before what was asked.
+                    await self._read_rows(link, happened)
+            finally:
+                # The platform may go away in between; what was read is taken all the same.
+                news = [(str(row.get("created_at")), self._take, row) for row in happened]
+                news += [(str(row.get("created_at")), self._listener.request, row) for row in asked]
+                for _, take, row in sorted(news, key=lambda item: item[0]):
+                    take(row)
+
+    async def _read_rows(self, link: Link, found: list[Row]) -> None:
+        while page := rows(await link.get("/admin/activity", workspace_id=self._id, since_seq=self._seq)):
+            found += page
+            self._seq = int(page[-1]["seq"])
+
+    async def _new_requests(self, link: Link) -> list[Row]:
+        found = [
+            row
+            for row in reversed(rows(await link.get("/requests/pending", limit=_MAX_LISTED)))
+            if row.get("requester_id") == self._id and row["id"] not in self._asked
+        ]
+        self._asked.extend(str(row["id"]) for row in found)
+        return found
 
     def _take(self, row: Row) -> None:
         turn = self._turn
@@ -270,12 +296,6 @@ class Conversation:
             answer = _answer_in(row)
             said = answer if isinstance(answer, Reply) else Reply(text=f"failed: {getattr(answer, 'message', '')}")
             self._listener.message(said, late=True)
-
-    async def _look_for_requests(self, link: Link) -> None:
-        for row in reversed(rows(await link.get("/requests/pending", limit=_MAX_LISTED))):
-            if row.get("requester_id") == self._id and row["id"] not in self._asked:
-                self._asked.append(str(row["id"]))
-                self._listener.request(row)
 
     def _leave(self, turn: _Turn | None) -> None:
         if turn is not None:

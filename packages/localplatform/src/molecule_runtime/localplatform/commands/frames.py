@@ -201,10 +201,13 @@ def run_plainly(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     try:
         return anyio.run(work)
     except BaseExceptionGroup as group:
-        first: BaseException = group
-        while isinstance(first, BaseExceptionGroup):
-            first = cast("BaseExceptionGroup[BaseException]", first).exceptions[0]
-        raise first from None
+        raise _first_of(group) from None
+
+
+def _first_of(exc: BaseException) -> BaseException:
+    while isinstance(exc, BaseExceptionGroup):
+        exc = cast("tuple[BaseException, ...]", exc.exceptions)[0]
+    return exc
 
 
 async def while_linked(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from molecule_runtime.localplatform.settings import DEFAULT_HOST, DEFAULT_PORT, default_data_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     Run = Callable[[argparse.Namespace], int]
 
@@ -25,18 +25,21 @@ class Parser(argparse.ArgumentParser):
         # A prefix that is clear today could mean something else once there are more options.
         settings.setdefault("allow_abbrev", False)
         super().__init__(**settings)
+        # The innermost one wins: it knows what the command is called.
+        self.set_defaults(parser=self)
 
     def add_examples(self, text: str) -> None:
         """Show how the command is used, one example a line, below its help."""
         lines = "\n".join(f"  {line}" for line in text.strip().splitlines())
         self.epilog = f"examples:\n{lines}"
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Refuse what is left over here, where the name of the command is known, and not at the top."""
-        parsed, extras = super().parse_known_args(args, namespace)
+    def read(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """Read a command line; what is left over is refused in the name of the command that was given it."""
+        parsed, extras = self.parse_known_args(arguments)
         if extras:
-            self.error(f"unrecognized arguments: {' '.join(extras)}")
-        return parsed, extras
+            parser: Parser = parsed.parser
+            parser.error(f"unrecognized arguments: {' '.join(extras)}")
+        return parsed
 
     def error(self, message: str) -> NoReturn:
         """End with the message and where to read more."""

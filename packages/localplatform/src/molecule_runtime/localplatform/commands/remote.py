@@ -19,7 +19,7 @@ from molecule_runtime.localplatform.settings import DEFAULT_HOST, DEFAULT_PORT
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import httpx
@@ -186,8 +186,8 @@ def pick(candidates: list[Row], text: str, *, what: str, listing: str, name: str
         return str(row.get(name) or "") if name else ""
 
     # Agents choose names, so a name must not win over the beginning of another's id.
-    ways = (
-        lambda row: row["id"] == text,
+    ways: tuple[Callable[[Row], bool], ...] = (
+        lambda row: bool(row["id"] == text),
         lambda row: called(row) == text or (len(text) >= _SHORTEST_PREFIX and str(row["id"]).startswith(text)),
         lambda row: called(row).casefold() == text.casefold(),
     )

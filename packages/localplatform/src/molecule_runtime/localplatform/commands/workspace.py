@@ -117,7 +117,7 @@ def remove(args: argparse.Namespace) -> int:
     """Remove a workspace."""
     remote = Remote.of(args)
     row = remote.find(args.workspace)
-    done = remote.call(
+    done: Any = remote.call(
         "DELETE",
         path_of("workspaces", row["id"]),
         query={"confirm": "true"} if args.recursive else None,
@@ -126,6 +126,6 @@ def remove(args: argparse.Namespace) -> int:
     if args.json:
         console.emit(done)
         return 0
-    below = done.get("cascade_deleted") if isinstance(done, dict) else 0
+    below = cast("dict[str, Any]", done).get("cascade_deleted") if isinstance(done, dict) else 0
     console.say(f"removed {console.one_line(str(row['name']))}{f' and {below} below it' if below else ''}")
     return 0
