@@ -255,4 +255,6 @@ async def test_a_store_that_fails_is_a_503_without_details(world: World) -> None
     await world.platform.store.write(drop)
     answer = await world.http.get(f"/workspaces/{alice.id}/activity", headers=alice.auth)
     assert answer.status_code == 503
-    assert answer.json() == {"error": "platform storage is unavailable", "code": "platform_unavailable"}
+    body = answer.json()
+    assert (body["error"], body["code"]) == ("platform storage is unavailable", "platform_unavailable")
+    assert "activity" not in body["hint"]

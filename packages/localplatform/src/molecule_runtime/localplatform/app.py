@@ -144,14 +144,17 @@ async def _answer(handler: Handler, platform: Platform, request: Request) -> Res
     except Refusal as refusal:
         return web.answer(refusal.body, refusal.status, refusal.headers)
     except ClientDisconnect:
-        return web.answer({"error": "the request was cut off"}, 400)
+        return web.answer(
+            {"error": "the request was cut off", "hint": "keep the connection open until the answer"}, 400
+        )
     except sqlite3.Error:
         logger.exception("%s %s: the store failed", request.method, request.url.path)
-        body = {"error": "platform storage is unavailable", "code": "platform_unavailable"}
+        hint = "try again; if it stays so, look at the log and at the disk of the machine"
+        body = {"error": "platform storage is unavailable", "code": "platform_unavailable", "hint": hint}
         return web.answer(body, 503)
     except Exception:  # the top of a request: nothing of it may reach the client but the fact
         logger.exception("%s %s failed", request.method, request.url.path)
-        return web.answer({"error": "internal error"}, 500)
+        return web.answer({"error": "internal error", "hint": "the log of molecule-local says what went wrong"}, 500)
 
 
 def _unknown(scope: Scope, status: int, *, allowed: Iterable[str] = ()) -> Response:

@@ -62,9 +62,10 @@ class Gate:
         common = _UNLIMITED if verdict is None else [*SECURITY_HEADERS, *_limit_headers(verdict)]
 
         async def send_secured(message: Message) -> None:
-            if message["type"] in {"http.response.start", "websocket.http.response.start"}:
-                present = {name for name, _ in message["headers"]}
-                message["headers"] = [*message["headers"], *(header for header in common if header[0] not in present)]
+            if message["type"] in _STARTS:
+                headers = list(message.get("headers", ()))
+                present = {name for name, _ in headers}
+                message["headers"] = [*headers, *(header for header in common if header[0] not in present)]
             await send(message)
 
         refusal = self._refuse(scope, verdict)
@@ -95,7 +96,8 @@ class Gate:
             if any(not _same_origin(origin.decode("latin-1"), own) for origin in origins):
                 return Response(b"", 403)
         if verdict is not None and not verdict.allowed:
-            body = {"error": "rate limit exceeded", "retry_after": verdict.retry_after}
+            hint = f"ask again in {verdict.retry_after} s; --rate-limit N sets how many requests a minute are allowed"
+            body = {"error": "rate limit exceeded", "retry_after": verdict.retry_after, "hint": hint}
             return web.answer(body, 429, {"Retry-After": str(verdict.retry_after)})
         return None
 
@@ -116,6 +118,7 @@ class Gate:
         return urls.is_loopback_name(host) or host in self._allowed or (self._any_address and urls.is_address(host))
 
 
+_STARTS = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
 _HTTP_OF = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 _MAX_KNOWN_HOSTS = 256
 _UNLIMITED = [*SECURITY_HEADERS, (b"x-ratelimit-limit", b"unlimited")]

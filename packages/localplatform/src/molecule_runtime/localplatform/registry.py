@@ -11,7 +11,17 @@ from molecule_runtime.localplatform import timestamps, urls, web
 from molecule_runtime.localplatform.auth import credentials_of
 from molecule_runtime.localplatform.proxy import claim_waiting
 from molecule_runtime.localplatform.routing import Parameter, Route
-from molecule_runtime.localplatform.store import activity, delegations, events, queue, tokens, uploads, workspaces
+from molecule_runtime.localplatform.store import (
+    activity,
+    delegations,
+    events,
+    key_values,
+    memories,
+    queue,
+    tokens,
+    uploads,
+    workspaces,
+)
 from molecule_runtime.localplatform.web import Refusal
 
 if TYPE_CHECKING:
@@ -100,12 +110,15 @@ async def _admit_url(platform: Platform, wanted: wire.RegisterRequest, row: Work
     card_url = card_url.strip() if isinstance(card_url, str) else ""
     if mode == "push":
         if card_url and (problem := await urls.problem_of(card_url, platform.settings.url_rule)):
-            raise Refusal(400, "workspace agent_card URL not allowed", reason=problem)
+            raise Refusal(
+                400, "workspace agent_card URL not allowed", reason=problem, hint=f"agent_card.url: {problem}"
+            )
         url = url or card_url
         if not url:
-            raise Refusal(400, "url is required for push-mode workspaces", code="url_required_for_push")
+            hint = "send the url that the agent listens on, or delivery_mode: poll if it listens nowhere"
+            raise Refusal(400, "url is required for push-mode workspaces", code="url_required_for_push", hint=hint)
         if url != card_url and (problem := await urls.problem_of(url, platform.settings.url_rule)):
-            raise Refusal(400, "workspace URL not allowed", reason=problem)
+            raise Refusal(400, "invalid request body", reason=problem, hint=f"url: {problem}")
     else:
         # Nothing calls a workspace that polls; what it names instead (`remote://no-inbound`) is of no use to peers either.
         url = ""
@@ -223,6 +236,8 @@ async def sweep(platform: Platform) -> list[str]:
         queue.prune(connection, kept_from)
         events.prune(connection)
         uploads.expire(connection, now)
+        memories.expire(connection, now)
+        key_values.expire(connection, now)
         return workspaces.sweep_stale(connection, older_than=older_than, now=now)
 
     gone = await platform.store.write(store)

@@ -36,6 +36,7 @@ _DRAINED_BYTES = 8 * 1024 * 1024
 _DRAIN_SECONDS = 5.0
 
 _BEARER = "send `Authorization: Bearer <token>` with a live token of this workspace; `molecule-local token create ID` makes one"
+_PEERS = "a workspace reaches its parent, its siblings and whoever is above or below it; GET /registry/:id/peers lists the nearest"
 _REMEDIES = {
     "missing workspace auth token": _BEARER,
     "invalid workspace auth token": _BEARER,
@@ -47,8 +48,26 @@ _REMEDIES = {
     "workspace not found": "`molecule-local workspace list` shows the workspaces that are there",
     "invalid JSON": "the body must be one JSON object",
     "X-Workspace-ID header is required": "send the caller's own workspace id in X-Workspace-ID",
+    "access denied: workspaces cannot communicate per hierarchy rules": _PEERS,
+    "not authorized to discover this workspace": _PEERS,
+    "workspace budget limit exceeded": "an admin raises it: PATCH /workspaces/:id/budget {budget_limit: cents, or null for no limit}",
 }
 """What to do about a refusal whose text the contract fixes."""
+
+_FALLBACKS = {
+    400: "GET /openapi.json describes what this route takes",
+    401: _BEARER,
+    403: "ask as a workspace that may, or with the admin token",
+    404: "it was removed, or never was; list what is there",
+    408: "send the request at once",
+    409: "read what is there now, and ask for something that agrees with it",
+    413: "send less at once",
+    422: "GET /openapi.json describes what this route takes",
+    429: "remove what is not needed any more, or ask again later",
+    502: "look at the log of the agent that was asked",
+    503: "try again in a while",
+}
+"""What to do about any other refusal."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -68,7 +87,7 @@ class Refusal(Exception):  # noqa: N818 - control flow: the answer that a handle
         super().__init__(error)
         self.status = status
         self.body: dict[str, Any] = {"error": error, **fields}
-        if "hint" not in fields and (remedy := _REMEDIES.get(error)) is not None:
+        if fields.get("hint") is None and (remedy := _REMEDIES.get(error) or _FALLBACKS.get(status)) is not None:
             self.body["hint"] = remedy
         self.headers = dict(headers or {})
 
@@ -136,7 +155,14 @@ async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
     if size > limit:
         chunks.clear()
         await drain(stream, _DRAINED_BYTES)
-        raise Refusal(413, "request body too large", truncated=True, max_bytes=limit, headers={"Connection": "close"})
+        raise Refusal(
+            413,
+            "request body too large",
+            truncated=True,
+            max_bytes=limit,
+            hint=f"send at most {limit} bytes",
+            headers={"Connection": "close"},
+        )
     return b"".join(chunks)
 
 
@@ -171,13 +197,13 @@ async def read_object(
 
 
 def validate(model: type[M], data: Mapping[str, Any], *, error: str = "invalid request body") -> M:
-    """Read an object as a wire model; nulls count as absent.
+    """Read an object as a wire model; nulls count as absent, and nothing is converted: `"5"` is no number and 1 is not true.
 
     Raises:
         Refusal: 400 with the route's own text when it does not fit.
     """
     try:
-        return model.model_validate({key: value for key, value in data.items() if value is not None})
+        return model.model_validate({key: value for key, value in data.items() if value is not None}, strict=True)
     except ValidationError as exc:
         # The contract's text is fixed (1.2); what to mend stands beside it, without values, which may be secrets.
         problems = [
