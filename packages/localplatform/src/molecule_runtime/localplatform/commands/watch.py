@@ -121,7 +121,12 @@ class Watch:
                 self.tell(await (self.history(link) if self._seq is None else self._missed(link)))
                 while True:
                     taken = [frames.popleft() for _ in range(len(frames))]
-                    self.tell([*await self._live(link, taken), *await self._rows_since(link)])
+                    entries = await self._live(link, taken)
+                    try:
+                        await self._read_rows(link, entries)
+                    finally:
+                        # The platform may go away in between; what was read is told all the same.
+                        self.tell(entries)
                     await anyio.sleep(_PAUSE_SECONDS)
                     with anyio.move_on_after(_LOOK_SECONDS):
                         await news.wait()
@@ -157,12 +162,10 @@ class Watch:
             kept.append(replace(entry, lines=lines))
         return kept[::-1]
 
-    async def _rows_since(self, link: Link) -> list[_Entry]:
-        entries: list[_Entry] = []
+    async def _read_rows(self, link: Link, entries: list[_Entry]) -> None:
         while page := rows(await link.get("/admin/activity", since_seq=self._seq, limit=_PAGE)):
             entries += [self._row(row) for row in await self._concerning(link, page)]
             self._seq = int(page[-1]["seq"])
-        return entries
 
     async def _missed(self, link: Link) -> list[_Entry]:
         """Return what happened since the last connection, but for the rows, which are read from where they ended."""
@@ -237,18 +240,23 @@ class Watch:
         return kept
 
     async def _learn(self, link: Link, identifiers: list[str]) -> None:
+        """Get the names of workspaces; one that cannot be got now is shown by the beginning of its id."""
         unknown = set(identifiers) - self._names.keys()
         if not unknown:
             return
-        everybody = rows(await link.get("/workspaces"))
-        shared = Counter(str(row.get("name")) for row in everybody)
-        for row in everybody:
-            name = console.one_line(str(row.get("name") or ""))
-            self._names[str(row["id"])] = name if shared[str(row.get("name"))] == 1 else f"{name}#{row['id'][:4]}"
+        with contextlib.suppress(CommandError):
+            everybody = rows(await link.get("/workspaces"))
+            shared = Counter(str(row.get("name")) for row in everybody)
+            for row in everybody:
+                name = console.one_line(str(row.get("name") or ""))
+                self._names[str(row["id"])] = name if shared[str(row.get("name"))] == 1 else f"{name}#{row['id'][:4]}"
         for identifier in unknown - self._names.keys():
-            self._names[identifier] = short_id(identifier)
-            with contextlib.suppress(CommandError):
+            try:
                 row = await link.get(path_of("workspaces", identifier), include_removed="true")
+            except CommandError as exc:
+                if exc.status is not None:
+                    self._names[identifier] = short_id(identifier)
+            else:
                 self._names[identifier] = console.one_line(str(row.get("name") or "")) or short_id(identifier)
 
     def _name(self, identifier: object) -> str:
