@@ -7,12 +7,16 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from molecule_runtime.core.platform import wire
+from molecule_runtime.core.platform.wire.boot import SetSecretRequest
 from molecule_runtime.localplatform import timestamps, web
 from molecule_runtime.localplatform.access import require_own, require_row
 from molecule_runtime.localplatform.auth import credentials_of
+from molecule_runtime.localplatform.memories import remember
 from molecule_runtime.localplatform.registry import removed_refusal
 from molecule_runtime.localplatform.routing import Parameter, Route
 from molecule_runtime.localplatform.store import queue, tokens, workspaces
+from molecule_runtime.localplatform.store.memories import NewMemory
+from molecule_runtime.localplatform.vault import store_secrets
 from molecule_runtime.localplatform.web import Refusal
 
 if TYPE_CHECKING:
@@ -46,6 +50,8 @@ async def create(platform: Platform, request: Request) -> Response:
     platform.auth.require_admin(credentials_of(request))
     data = await web.read_object(request, error="invalid workspace fields")
     wanted = web.validate(wire.CreateWorkspaceRequest, data, error="invalid workspace fields")
+    for key, value in wanted.secrets.items():
+        web.validate(SetSecretRequest, {"key": key, "value": value}, error="invalid workspace fields")
     name = wanted.name.strip()
     texts = (wanted.runtime or "", wanted.model or "")
     unsafe = NAME_UNSAFE.search(name + (wanted.role or "")) or any(_LINE_BREAK.search(text) for text in texts)
@@ -88,6 +94,13 @@ async def create(platform: Platform, request: Request) -> Response:
             place=(wanted.canvas.x, wanted.canvas.y) if wanted.canvas else (0.0, 0.0),
             now=now,
         )
+        row = require_row(connection, workspace_id)
+        secrets = {**wanted.secrets, **({"MODEL": wanted.model} if wanted.model else {})}
+        if secrets:
+            store_secrets(connection, workspace_id, secrets, now)
+        for memory in wanted.initial_memories:
+            new = NewMemory(workspace_id=workspace_id, scope=memory.scope, content=memory.content)
+            remember(connection, row, new, now)
         if not external or url:
             return None
         return tokens.mint(connection, workspace_id, kind="api", now=now)

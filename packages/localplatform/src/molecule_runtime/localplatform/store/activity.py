@@ -16,6 +16,9 @@ MAX_STORED_BODY = 1024 * 1024
 MAX_PAGE_BYTES = 8 * 1024 * 1024
 """Bytes of bodies in one page: clients stop reading at 10 MiB. A cursor picks up where the page ended."""
 
+MAX_SEARCHED = 5000
+"""Rows that a search looks through."""
+
 _COLUMNS = (
     "seq, id, workspace_id, activity_type, source_id, target_id, method, summary, request_json, response_json, tool_trace_json,"
     " duration_ms, status, error_detail, created_at"
@@ -139,6 +142,19 @@ def select(connection: sqlite3.Connection, workspace_id: str, query: Query) -> l
         connection.execute(
             f"SELECT {_COLUMNS} FROM activity WHERE {' AND '.join(clauses)} ORDER BY seq {order} LIMIT ?",  # noqa: S608
             (*values, query.limit),
+        )
+    )
+
+
+def containing(connection: sqlite3.Connection, workspace_id: str, text: str, limit: int) -> list[ActivityRow]:
+    """Return the latest rows of a workspace in which a text occurs, newest first; only its last rows are looked through."""
+    pattern = "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+    return _page(
+        connection.execute(
+            f"SELECT {_COLUMNS} FROM (SELECT * FROM activity WHERE workspace_id = ? ORDER BY seq DESC LIMIT ?)"  # noqa: S608
+            " WHERE summary LIKE ? ESCAPE '\\' OR request_json LIKE ? ESCAPE '\\' OR response_json LIKE ? ESCAPE '\\'"
+            " ORDER BY seq DESC LIMIT ?",
+            (workspace_id, MAX_SEARCHED, pattern, pattern, pattern, limit),
         )
     )
 

@@ -354,6 +354,17 @@ def purge(connection: sqlite3.Connection, workspace_id: str) -> None:
     connection.execute("DELETE FROM workspaces WHERE id = ?", (workspace_id,))
 
 
+def root_of(connection: sqlite3.Connection, workspace_id: str) -> str:
+    """Return the workspace at the top of the hierarchy above this one, itself included."""
+    current = workspace_id
+    for _ in range(MAX_DEPTH):
+        step = _parent(connection, current)
+        if step is None or step[0] is None:
+            break
+        current = step[0]
+    return current
+
+
 def _parent(connection: sqlite3.Connection, workspace_id: str) -> tuple[str | None] | None:
     found = connection.execute("SELECT parent_id FROM workspaces WHERE id = ?", (workspace_id,)).fetchone()
     return None if found is None else (found["parent_id"],)

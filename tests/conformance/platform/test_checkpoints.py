@@ -1,0 +1,56 @@
+"""Checkpoints of workflows (contract 13.2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .site import refusal
+
+if TYPE_CHECKING:
+    from .site import Member, Site
+
+pytestmark = pytest.mark.anyio
+
+
+async def done(site: Site, member: Member, workflow: str, step: str, **fields: Any) -> dict[str, Any]:
+    body = {"workflow_id": workflow, "step_name": step, **fields}
+    made: dict[str, Any] = await site.post(member, "checkpoints", body, status=201)
+    return made
+
+
+@pytest.mark.contract("13.2", era="april")
+async def test_steps_of_a_workflow_are_listed_from_the_last(site: Site) -> None:
+    alice = await site.create("alice")
+    refusal(await site.http.get(f"/workspaces/{alice.id}/checkpoints/latest", headers=alice.auth), 404)
+    first = await done(site, alice, "wf", "fetch", step_index=1, payload={"rows": 3})
+    assert (first["workspace_id"], first["workflow_id"], first["step_name"]) == (alice.id, "wf", "fetch")
+    await done(site, alice, "wf", "store", step_index=2)
+    rows = await site.get(alice, "checkpoints/wf")
+    assert [(row["step_name"], row["step_index"], row["payload"]) for row in rows] == [
+        ("store", 2, None),
+        ("fetch", 1, {"rows": 3}),
+    ]
+    await done(site, alice, "other", "only", step_index=0)
+    assert (await site.get(alice, "checkpoints/latest"))["workflow_id"] == "other"
+    gone = await site.http.delete(f"/workspaces/{alice.id}/checkpoints/wf", headers=alice.auth)
+    assert gone.json() == {"deleted": 2, "workflow_id": "wf"}
+    refusal(await site.http.get(f"/workspaces/{alice.id}/checkpoints/wf", headers=alice.auth), 404)
+    refusal(await site.http.delete(f"/workspaces/{alice.id}/checkpoints/wf", headers=alice.auth), 404)
+
+
+@pytest.mark.contract("13.2", era="april")
+async def test_a_step_that_is_done_again_replaces_itself(site: Site) -> None:
+    alice = await site.create("alice")
+    first = await done(site, alice, "wf", "fetch", step_index=1, payload=1)
+    again = await done(site, alice, "wf", "fetch", step_index=4, payload=2)
+    assert first["id"] == again["id"]
+    assert [(row["step_index"], row["payload"]) for row in await site.get(alice, "checkpoints/wf")] == [(4, 2)]
+
+
+@pytest.mark.contract("13.2", era="april")
+@pytest.mark.parametrize("body", [{}, {"workflow_id": "w"}, {"step_name": "s"}, {"workflow_id": 1, "step_name": "s"}])
+async def test_an_incomplete_checkpoint_is_refused(site: Site, body: dict[str, Any]) -> None:
+    alice = await site.create("alice")
+    refusal(await site.http.post(f"/workspaces/{alice.id}/checkpoints", json=body, headers=alice.auth), 400)
