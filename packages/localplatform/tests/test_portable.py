@@ -135,6 +135,26 @@ def test_rows_come_in_the_order_in_which_they_were_made(tmp_path: Path) -> None:
     assert [row[0] for row in content(tmp_path / "b.db")["a2a_queue"]] == ["z", "a", "m"]
 
 
+def test_the_search_index_is_made_anew(tmp_path: Path) -> None:
+    with closing(database(tmp_path / "a.db")) as connection:
+        workspace(connection, "ws")
+        for number, text in enumerate(("the harbour is frozen", "apples are ripe", "gone")):
+            row = {"id": f"m-{number}", "workspace_id": "ws", "scope": "LOCAL", "created_at": 1}
+            insert(connection, "memories", content=text, **row)
+        connection.execute("DELETE FROM memories WHERE content = 'gone'")
+        # As if it had never been kept up to date.
+        connection.execute("INSERT INTO memories_fts (memories_fts) VALUES ('delete-all')")
+    text = out(tmp_path / "a.db")
+    assert not [name for name in json.loads(text)["tables"] if "fts" in name]
+    into(tmp_path / "b.db", text)
+    with closing(sqlite3.connect(tmp_path / "b.db", isolation_level=None)) as connection:
+        found = connection.execute("SELECT rowid FROM memories_fts WHERE memories_fts MATCH 'apple'").fetchall()
+        assert found == [(2,)]
+        connection.execute("INSERT INTO memories_fts (memories_fts, rank) VALUES ('integrity-check', 1)")
+        insert(connection, "memories", id="new", workspace_id="ws", scope="LOCAL", content="x", created_at=1)
+        assert connection.execute("SELECT max(number) FROM memories").fetchone() == (4,)
+
+
 def full_of_secrets(path: Path) -> None:
     with closing(database(path)) as connection:
         workspace(connection, "ws", **{"inbound_secret": "inbound-5f3a"})
@@ -165,6 +185,8 @@ def test_an_export_without_secrets_has_none_and_its_import_makes_new_ones(tmp_pa
 HARMLESS = {
     ("a2a_queue", "idempotency_key"),
     ("delegations", "idempotency_key"),
+    ("key_values", "key"),
+    ("key_values", "key"),
     ("secrets", "key"),
     ("token_usage", "input_tokens"),
     ("token_usage", "output_tokens"),
