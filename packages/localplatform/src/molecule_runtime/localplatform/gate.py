@@ -87,6 +87,10 @@ class Gate:
         return self._limiter.take(client)
 
     def _refuse(self, scope: Scope, verdict: Verdict | None) -> Response | None:
+        if _values(scope, b"transfer-encoding") and _values(scope, b"content-length"):
+            # Two lengths of one body: whoever reads the other one takes the rest of it for a request of its own (RFC 9112, 6.1).
+            body = {"error": "not a valid HTTP request", "hint": "send Content-Length or Transfer-Encoding, not both"}
+            return web.answer(body, 400, {"Connection": "close"})
         hosts = _values(scope, b"host")
         if len(hosts) != 1 or not self._is_ours(hosts[0]):
             hint = "reach it under the name it listens on, or start it with --allow-host NAME"
