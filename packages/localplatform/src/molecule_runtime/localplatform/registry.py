@@ -190,6 +190,10 @@ async def discover(platform: Platform, request: Request) -> Response:
     # A polling workspace has no URL and is there all the same: the proxy leaves messages in its inbox.
     if not row.url and row.delivery_mode != "poll":
         raise Refusal(503, "workspace not available", status=row.status)
+    # Not every URL was checked when it was stored: one that came with the creation was not (14.5).
+    if row.url and (problem := await urls.problem_of(row.url, platform.settings.url_rule)):
+        hint = "the agent registers again, with a URL that may be called"
+        raise Refusal(503, "workspace URL failed safety check", reason=problem, hint=hint)
     return web.answer({"id": row.id, "url": row.url, "name": row.name})
 
 
