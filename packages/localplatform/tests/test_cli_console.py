@@ -186,9 +186,13 @@ def test_rows_are_told_in_words(row: dict[str, Any], said: list[tuple[str, str]]
     assert rows(**row) == said
 
 
+def nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3)
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=10),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    nested,
     max_leaves=8,
 )
 KEYS = ("created_at", "workspace_id", "source_id", "target_id", "method", "summary", "request_body", "response_body")

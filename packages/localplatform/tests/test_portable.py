@@ -347,9 +347,14 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 
 # --- the reader of large JSON ------------------------------------------------------------------------------------------------
 
+
+def nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4)
+
+
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | reals | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    nested,
     max_leaves=12,
 )
 
