@@ -26,6 +26,9 @@ def test_on_both(): pass
 
 @pytest.mark.contract("24.3", era="june")
 def test_of_june(): pass
+
+@pytest.mark.contract("9.3", "ours", era="june")
+def test_of_ours(): pass
 """
 
 
@@ -51,14 +54,21 @@ def suite(tmp_path: Path) -> Path:
 
 def test_what_needs_june_is_left_out_against_a_server_of_april(suite: Path) -> None:
     done = run(suite, "suite", "--platform-era", "april")
-    assert "1 passed, 1 deselected" in done.stdout, done.stdout
+    assert "1 passed, 2 deselected" in done.stdout, done.stdout
     done = run(suite, "suite", MOLECULE_CONFORMANCE_ERA="april")
-    assert "1 passed, 1 deselected" in done.stdout, done.stdout
+    assert "1 passed, 2 deselected" in done.stdout, done.stdout
 
 
 def test_everything_runs_against_a_server_of_june_and_an_option_wins_over_the_environment(suite: Path) -> None:
     done = run(suite, "suite", "--platform-era=june", MOLECULE_CONFORMANCE_ERA="april")
-    assert "2 passed in" in done.stdout, done.stdout
+    assert "3 passed in" in done.stdout, done.stdout
+
+
+def test_what_only_molecule_local_does_is_left_out_against_another_server(suite: Path) -> None:
+    done = run(suite, "suite", "--platform-url", "http://localhost:9")
+    assert "2 passed, 1 deselected" in done.stdout, done.stdout
+    done = run(suite, "suite", MOLECULE_CONFORMANCE_URL="http://localhost:9", MOLECULE_CONFORMANCE_ERA="april")
+    assert "1 passed, 2 deselected" in done.stdout, done.stdout
 
 
 def test_an_era_that_nobody_knows_is_refused(suite: Path) -> None:
