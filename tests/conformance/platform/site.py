@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Era = Literal["april", "june"]
 
+MIB = 1024 * 1024
+
 WAIT_SECONDS = 20.0
 """For one thing to happen that another process does."""
 
@@ -154,6 +156,16 @@ def http_answer(data: object, status: int = 200, *, headers: str = "") -> bytes:
     return head.encode() + body
 
 
+def answering(*answers: bytes | None) -> Answer:
+    """Answer so, one after the other, and with the last from then on."""
+    waiting = list(answers)
+
+    async def answer(_: Received) -> bytes | None:
+        return waiting.pop(0) if len(waiting) > 1 else waiting[0]
+
+    return answer
+
+
 def envelope(text: str = "hi", message_id: str | None = None, **metadata: Any) -> dict[str, Any]:
     """Return a `message/send` as clients send it (contract 5.7)."""
     message: dict[str, Any] = {"role": "user", "parts": [{"kind": "text", "text": text}]}
@@ -257,6 +269,19 @@ class Site:
         parent = await self.create("parent")
         return parent, await self.create("left", parent_id=parent.id), await self.create("right", parent_id=parent.id)
 
+    async def pair(self, agent: Agent, **fields: Any) -> tuple[Member, Member]:
+        """A sender, and a sibling of it, with these fields, that the agent serves."""
+        parent = await self.create("parent")
+        sender = await self.create("sender", parent_id=parent.id)
+        target = await self.create("target", parent_id=parent.id, **fields)
+        await self.register(target, agent)
+        return sender, target
+
+    async def registered(self, agent: Agent) -> Member:
+        """A workspace that was created with the agent's URL, so that its token came with its first registration."""
+        made = await self.create(url=agent.url)
+        return Member(made.id, made.name, (await self.register(made, agent))["auth_token"])
+
     async def register(self, member: Member, agent: Agent | None = None, **fields: Any) -> dict[str, Any]:
         """Register as a workspace that has a URL, or (June) as one that polls."""
         body: dict[str, Any] = {"id": member.id, "agent_card": {"name": member.name}}
@@ -313,6 +338,16 @@ class Site:
 
     async def status_of(self, member: Member) -> str:
         return str((await self.read(member))["status"])
+
+    async def inbox(self, member: Member, count: int = 1) -> list[dict[str, Any]]:
+        """Read what it received, the newest first, once that many rows are there: a row may follow the answer to its sender."""
+
+        async def probe() -> list[dict[str, Any]] | None:
+            rows: list[dict[str, Any]] = await self.get(member, "activity", type="a2a_receive")
+            return rows if len(rows) >= count else None
+
+        found: list[dict[str, Any]] = await self.eventually(probe)
+        return found
 
     async def eventually(self, probe: Callable[[], Awaitable[Any]]) -> Any:
         """Ask until the answer is true, for what the server does in the background; returns that answer."""

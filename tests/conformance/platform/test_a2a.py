@@ -5,54 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 import httpx
 import pytest
 
-from .site import Member, envelope, http_answer, refusal, says
+from .site import MIB, Member, answering, envelope, http_answer, refusal, says
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from .site import Agent, Received, Site
 
 pytestmark = pytest.mark.anyio
 
 DENIED = "access denied: workspaces cannot communicate per hierarchy rules"
-MIB = 1024 * 1024
-
-
-def answering(*answers: bytes | None) -> Callable[[Received], Awaitable[bytes | None]]:
-    """Answer so, one after the other, and with the last from then on."""
-    waiting = list(answers)
-
-    async def answer(_: Received) -> bytes | None:
-        return waiting.pop(0) if len(waiting) > 1 else waiting[0]
-
-    return answer
-
-
-async def pair(site: Site, agent: Agent, **fields: Any) -> tuple[Member, Member]:
-    """A sender, and a sibling of it that the agent serves."""
-    parent = await site.create("parent")
-    sender = await site.create("sender", parent_id=parent.id)
-    target = await site.create("target", parent_id=parent.id, **fields)
-    await site.register(target, agent)
-    return sender, target
-
-
-async def received_rows(site: Site, member: Member) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = await site.get(member, "activity", type="a2a_receive")
-    return rows
 
 
 @pytest.mark.contract("5.1", "5.3", "5.4", "26.2", era="april")
 async def test_a_peer_answers_through_the_proxy(site: Site, agent: Agent) -> None:
-    sender, target = await pair(site, agent)
+    sender, target = await site.pair(agent)
     said = says("good morning")
     agent.answer = answering(http_answer(said))
     sent = envelope("hello", str(uuid.uuid4()))
@@ -66,7 +38,7 @@ async def test_a_peer_answers_through_the_proxy(site: Site, agent: Agent) -> Non
 
 @pytest.mark.contract("5.3", era="april")
 async def test_a_message_goes_to_exactly_the_registered_url(site: Site, agent: Agent) -> None:
-    sender, target = await pair(site, agent)
+    sender, target = await site.pair(agent)
     for path, expected in (("", "/"), ("a2a", "/a2a"), ("deep/er?x=1", "/deep/er?x=1")):
         url = agent.url.rstrip("/") if not path else agent.url + path
         await site.register(target, agent, url=url)
@@ -76,7 +48,7 @@ async def test_a_message_goes_to_exactly_the_registered_url(site: Site, agent: A
 
 @pytest.mark.contract("5.1", era="april")
 async def test_a_bare_message_is_wrapped_and_gets_its_ids(site: Site, agent: Agent) -> None:
-    sender, target = await pair(site, agent)
+    sender, target = await site.pair(agent)
     parts = [{"kind": "text", "text": "hi"}]
     params = {"message": {"role": "user", "parts": parts, "extra": [1]}, "configuration": {"blocking": True}}
     assert (await site.post_message(sender, target, {"method": "message/send", "params": params})).status_code == 200
@@ -91,7 +63,7 @@ async def test_a_bare_message_is_wrapped_and_gets_its_ids(site: Site, agent: Age
 
 @pytest.mark.contract("5.1", era="april")
 async def test_any_method_and_any_content_are_passed_on_as_they_are(site: Site, agent: Agent) -> None:
-    sender, target = await pair(site, agent)
+    sender, target = await site.pair(agent)
     sent = {"jsonrpc": "2.0", "id": 7, "method": "tasks/get", "params": {"id": "naïve \u2603", "nested": [{"a": None}]}}
     await site.post_message(sender, target, sent)
     assert agent.received[0].body == sent
@@ -99,7 +71,7 @@ async def test_any_method_and_any_content_are_passed_on_as_they_are(site: Site, 
 
 @pytest.mark.contract("5.3", "24.5", era="april")
 async def test_the_senders_token_never_reaches_the_agent(site: Site, agent: Agent) -> None:
-    sender, target = await pair(site, agent)
+    sender, target = await site.pair(agent)
     await site.send(sender, target)
     await site.send(None, target)
     for request in agent.received:
@@ -110,7 +82,7 @@ async def test_the_senders_token_never_reaches_the_agent(site: Site, agent: Agen
 
 @pytest.mark.contract("24.5", era="june")
 async def test_the_agent_recognises_the_platform_by_the_inbound_secret(site: Site, agent: Agent) -> None:
-    sender, target = await pair(site, agent)
+    sender, target = await site.pair(agent)
     secret = (await site.register(target, agent))["platform_inbound_secret"]
     await site.send(sender, target)
     assert agent.received[0].headers["authorization"] == f"Bearer {secret}"
@@ -118,7 +90,7 @@ async def test_the_agent_recognises_the_platform_by_the_inbound_secret(site: Sit
 
 @pytest.mark.contract("5.1", "23.15", era="april")
 async def test_a_workspace_may_send_to_itself(site: Site, agent: Agent) -> None:
-    _, target = await pair(site, agent)
+    _, target = await site.pair(agent)
     assert (await site.send(target, target)).status_code == 200
     assert len(agent.received) == 1
 
@@ -135,7 +107,7 @@ async def test_ancestors_and_descendants_of_any_depth_may_write_to_each_other(si
 
 @pytest.mark.contract("5.1", "1.5", "28.1", era="april")
 async def test_a_sender_proves_who_it_is(site: Site, agent: Agent) -> None:
-    sender, target = await pair(site, agent)
+    sender, target = await site.pair(agent)
     path = f"/workspaces/{target.id}/a2a"
     claimed = {"X-Workspace-ID": sender.id}
     answer = await site.http.post(path, json=envelope(), headers=claimed)
@@ -148,7 +120,7 @@ async def test_a_sender_proves_who_it_is(site: Site, agent: Agent) -> None:
 
 @pytest.mark.contract("24.5", era="june")
 async def test_a_message_of_nobody_is_refused(site: Site, agent: Agent) -> None:
-    _, target = await pair(site, agent)
+    _, target = await site.pair(agent)
     refusal(await site.http.post(f"/workspaces/{target.id}/a2a", json=envelope()), 401)
     answer = await site.http.post(
         f"/workspaces/{target.id}/a2a", json=envelope(), headers={"Authorization": "Bearer x"}
@@ -159,10 +131,10 @@ async def test_a_message_of_nobody_is_refused(site: Site, agent: Agent) -> None:
 
 @pytest.mark.contract("24.5", era="june")
 async def test_the_bearer_says_who_sends_and_a_claim_that_disagrees_is_refused(site: Site, agent: Agent) -> None:
-    sender, target = await pair(site, agent)
+    sender, target = await site.pair(agent)
     path = f"/workspaces/{target.id}/a2a"
     assert (await site.http.post(path, json=envelope("by token"), headers=sender.auth)).status_code == 200
-    assert (await received_rows(site, target))[0]["source_id"] == sender.id
+    assert (await site.inbox(target))[0]["source_id"] == sender.id
     for claim in (target.id, str(uuid.uuid4())):
         headers = {**sender.auth, "X-Workspace-ID": claim}
         answer = await site.http.post(path, json=envelope(), headers=headers)
@@ -173,7 +145,7 @@ async def test_the_bearer_says_who_sends_and_a_claim_that_disagrees_is_refused(s
 @pytest.mark.contract("5.1", era="april")
 @pytest.mark.parametrize("caller", ["webhook:x", "system:cron", "test:", "channel:slack"])
 async def test_ids_of_the_platform_itself_cannot_be_claimed(site: Site, agent: Agent, caller: str) -> None:
-    sender, target = await pair(site, agent)
+    sender, target = await site.pair(agent)
     headers = {**sender.auth, "X-Workspace-ID": caller}
     answer = await site.http.post(f"/workspaces/{target.id}/a2a", json=envelope(), headers=headers)
     refusal(answer, 403, "invalid caller ID")
@@ -181,7 +153,7 @@ async def test_ids_of_the_platform_itself_cannot_be_claimed(site: Site, agent: A
 
 @pytest.mark.contract("5.2", "2.1", era="april")
 async def test_strangers_are_refused(site: Site, agent: Agent) -> None:
-    _, target = await pair(site, agent)
+    _, target = await site.pair(agent)
     _, stranger, _ = await site.family()
     refusal(await site.send(stranger, target), 403, DENIED)
     assert agent.received == []
@@ -196,7 +168,7 @@ async def test_two_roots_do_not_write_to_each_other(site: Site, agent: Agent) ->
 
 @pytest.mark.contract("5.2", "13.1", "28.1", era="april")
 async def test_a_workspace_that_has_spent_its_budget_takes_no_messages(site: Site, agent: Agent) -> None:
-    sender, target = await pair(site, agent, budget_limit=100)
+    sender, target = await site.pair(agent, budget_limit=100)
     await site.beat(target, monthly_spend=99)
     assert (await site.send(sender, target)).status_code == 200
     await site.beat(target, monthly_spend=100)
@@ -207,14 +179,14 @@ async def test_a_workspace_that_has_spent_its_budget_takes_no_messages(site: Sit
 
 @pytest.mark.contract("24.5", era="june")
 async def test_a_spent_budget_names_its_periods(site: Site, agent: Agent) -> None:
-    sender, target = await pair(site, agent, budget_limit=1)
+    sender, target = await site.pair(agent, budget_limit=1)
     await site.beat(target, monthly_spend=2)
     assert refusal(await site.send(sender, target), 402)["exceeded_periods"]
 
 
 @pytest.mark.contract("5.2", era="april")
 async def test_the_checks_come_in_their_order(site: Site, agent: Agent) -> None:
-    sender, target = await pair(site, agent, budget_limit=1)
+    sender, target = await site.pair(agent, budget_limit=1)
     await site.beat(target, monthly_spend=2)
     _, stranger, _ = await site.family()
     # Each of these is wrong in every later way, too.
@@ -226,21 +198,21 @@ async def test_the_checks_come_in_their_order(site: Site, agent: Agent) -> None:
 
 @pytest.mark.contract("5.2", "1.5", era="june")
 async def test_who_asks_is_checked_before_what_is_sent(site: Site, agent: Agent) -> None:
-    _, target = await pair(site, agent)
+    _, target = await site.pair(agent)
     refusal(await site.http.post(f"/workspaces/{target.id}/a2a", content=b"{"), 401, "missing caller auth token")
 
 
 @pytest.mark.contract("5.2", era="april")
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b'{"a": }', b"{} {}"])
 async def test_what_is_not_json_is_refused(site: Site, agent: Agent, body: bytes) -> None:
-    sender, target = await pair(site, agent)
+    sender, target = await site.pair(agent)
     refusal(await site.post_message(sender, target, body), 400, "invalid JSON")
     assert agent.received == []
 
 
 @pytest.mark.contract("5.1", "21", era="april")
 async def test_a_message_of_almost_a_mebibyte_is_delivered(site: Site, agent: Agent) -> None:
-    sender, target = await pair(site, agent)
+    sender, target = await site.pair(agent)
     text = "x" * (MIB - 2048)
     assert (await site.send(sender, target, text)).status_code == 200
     assert agent.received[0].message["parts"][0]["text"] == text
@@ -248,131 +220,16 @@ async def test_a_message_of_almost_a_mebibyte_is_delivered(site: Site, agent: Ag
 
 @pytest.mark.contract("24.5", "21", era="june")
 async def test_a_message_that_is_too_large_is_refused_with_the_limit(site: Site, agent: Agent) -> None:
-    sender, target = await pair(site, agent)
+    sender, target = await site.pair(agent)
     body = refusal(await site.send(sender, target, "x" * MIB), 413)
     assert (body["truncated"], body["max_bytes"]) == (True, MIB)
     assert agent.received == []
     assert (await site.send(sender, target)).status_code == 200
 
 
-@pytest.mark.contract("5.4", "28.1", era="april")
-@pytest.mark.parametrize(
-    ("status", "body", "error"),
-    [(500, {"error": "boom"}, "boom"), (404, {"error": "no such skill"}, "no such skill"), (503, b"not json", None), (429, b"", None)],
-)  # fmt: skip
-async def test_an_agents_own_error_status_is_passed_on_with_its_text(
-    site: Site, agent: Agent, status: int, body: Any, error: str | None
-) -> None:
-    sender, target = await pair(site, agent)
-    agent.answer = answering(http_answer(body, status))
-    refusal(await site.send(sender, target), status, error)
-    assert len(agent.received) == 1
-
-
-@pytest.mark.contract("5.7", "23.3", era="april")
-async def test_a_json_rpc_error_passes_as_the_answer_that_it_is(site: Site, agent: Agent) -> None:
-    sender, target = await pair(site, agent)
-    said = {"jsonrpc": "2.0", "id": "7", "error": {"code": -32601, "message": "Method not found"}}
-    agent.answer = answering(http_answer(said))
-    answer = await site.send(sender, target)
-    assert (answer.status_code, answer.json()) == (200, said)
-
-
-@pytest.mark.contract("5.4", era="april")
-async def test_another_success_status_of_the_agent_stays(site: Site, agent: Agent) -> None:
-    sender, target = await pair(site, agent)
-    agent.answer = answering(http_answer(says("made"), 201))
-    answer = await site.send(sender, target)
-    assert (answer.status_code, answer.json()["result"]["parts"][0]["text"]) == (201, "made")
-
-
-@pytest.mark.contract("5.4", "28.1", era="april")
-async def test_an_agent_that_nobody_reaches_is_a_502(site: Site, agent: Agent) -> None:
-    sender, target = await pair(site, agent)
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        url = f"http://{site.server.agent_host}:{unused.getsockname()[1]}/"
-        await site.register(target, agent, url=url)
-        refusal(await site.send(sender, target), 502, "failed to reach workspace agent")
-
-
-@pytest.mark.contract("5.4", "28.1", era="april")
-@pytest.mark.parametrize(("status", "confirmed"), [(200, True), (500, False)])
-async def test_an_answer_that_is_cut_off_says_whether_the_work_was_done(
-    site: Site, agent: Agent, status: int, confirmed: bool
-) -> None:
-    sender, target = await pair(site, agent)
-    whole = http_answer(says("much longer than what arrives"), status)
-    agent.answer = answering(whole[:-10])
-    body = refusal(await site.send(sender, target), 502, "failed to read agent response")
-    assert body["delivery_confirmed"] is confirmed
-
-
-@pytest.mark.contract("24.5", "24.6", era="june")
-async def test_an_answer_without_a_body_is_a_failure(site: Site, agent: Agent) -> None:
-    sender, target = await pair(site, agent)
-    agent.answer = answering(http_answer(b""))
-    refusal(await site.send(sender, target), 502, "workspace agent returned empty response")
-
-
-@pytest.mark.contract("24.5", "21", era="june")
-async def test_an_answer_that_is_too_large_is_a_failure(site: Site, agent: Agent) -> None:
-    sender, target = await pair(site, agent)
-    agent.answer = answering(http_answer(says("x" * (10 * MIB + 1))))
-    assert refusal(await site.send(sender, target), 502)["truncated"] is True
-
-
-@pytest.mark.contract("5.4", "21", era="april")
-async def test_an_answer_of_several_mebibytes_is_passed_on(site: Site, agent: Agent) -> None:
-    sender, target = await pair(site, agent)
-    said = says("x" * (6 * MIB))
-    agent.answer = answering(http_answer(said))
-    assert (await site.send(sender, target)).json() == said
-
-
-@pytest.mark.contract("5.4", "5.6", "28.1", era="april")
-async def test_an_agent_that_ends_the_connection_without_an_answer_counts_as_busy(site: Site, agent: Agent) -> None:
-    sender, target = await pair(site, agent)
-    agent.answer = answering(None)
-    answer = await site.send(sender, target)
-    body = answer.json()
-    assert (answer.status_code, body["queued"]) == (202, True)
-    assert str(uuid.UUID(body["queue_id"])) == body["queue_id"]
-    assert body["queue_depth"] == 1
-    assert body["message"]
-    assert "result" not in body
-
-
-@pytest.mark.contract("4.2", "5.3", "28.1", era="april")
-async def test_an_agent_that_gives_no_sign_of_life_counts_as_busy(site: Site, agent: Agent) -> None:
-    sender, target = await pair(site, agent)
-    await site.beat(target, runtime_metadata={"capabilities": {}, "idle_timeout_seconds": 1})
-    release = asyncio.Event()
-
-    async def late(_: Received) -> bytes:
-        await release.wait()
-        return http_answer(says("late"))
-
-    agent.answer = late
-    answer = await site.send(sender, target)
-    release.set()
-    assert (answer.status_code, answer.json()["queued"]) == (202, True)
-
-
-@pytest.mark.contract("4.2", "5.4", "28.1", era="april")
-async def test_an_agent_with_sessions_of_its_own_is_busy_and_nothing_is_queued(site: Site, agent: Agent) -> None:
-    sender, target = await pair(site, agent)
-    await site.beat(target, runtime_metadata={"capabilities": {"session": True}})
-    agent.answer = answering(None)
-    answer = await site.send(sender, target)
-    body = refusal(answer, 503)
-    assert (body["busy"], body["native_session"], body["retry_after"]) == (True, True, 30)
-    assert answer.headers["retry-after"] == "30"
-
-
 @pytest.mark.contract("5.5", era="april")
 async def test_a_message_twice_is_delivered_twice(site: Site, agent: Agent) -> None:
-    sender, target = await pair(site, agent)
+    sender, target = await site.pair(agent)
     for _ in range(2):
         assert (await site.send(sender, target, message_id="the same")).status_code == 200
     assert agent.message_ids == ["the same", "the same"]
@@ -380,12 +237,12 @@ async def test_a_message_twice_is_delivered_twice(site: Site, agent: Agent) -> N
 
 @pytest.mark.contract("5.5", "7.1", era="april")
 async def test_a_turn_is_in_the_activity_of_its_target(site: Site, agent: Agent) -> None:
-    sender, target = await pair(site, agent)
+    sender, target = await site.pair(agent)
     said = says("done", metadata={"tool_trace": [{"tool": "calc"}]})
     agent.answer = answering(http_answer(said))
     sent = envelope("work", str(uuid.uuid4()))
     await site.post_message(sender, target, sent)
-    (row,) = await received_rows(site, target)
+    (row,) = await site.inbox(target)
     assert (row["workspace_id"], row["source_id"], row["target_id"]) == (target.id, sender.id, target.id)
     assert (row["method"], row["status"], row["error_detail"]) == ("message/send", "ok", None)
     assert row["request_body"] == sent
@@ -396,17 +253,17 @@ async def test_a_turn_is_in_the_activity_of_its_target(site: Site, agent: Agent)
 
 @pytest.mark.contract("5.5", era="april")
 async def test_a_turn_that_failed_is_in_the_activity_with_its_error(site: Site, agent: Agent) -> None:
-    sender, target = await pair(site, agent)
+    sender, target = await site.pair(agent)
     agent.answer = answering(http_answer({"error": "boom"}, 500))
     await site.send(sender, target)
-    (row,) = await received_rows(site, target)
+    (row,) = await site.inbox(target)
     assert row["status"] == "error"
     assert "boom" in row["error_detail"]
 
 
 @pytest.mark.contract("5.5", "14.1", era="april")
 async def test_who_sends_is_seen_to_have_sent(site: Site, agent: Agent) -> None:
-    sender, target = await pair(site, agent)
+    sender, target = await site.pair(agent)
     assert (await site.read(sender))["last_outbound_at"] is None
     await site.send(sender, target)
     assert (await site.read(sender))["last_outbound_at"]
@@ -414,15 +271,15 @@ async def test_who_sends_is_seen_to_have_sent(site: Site, agent: Agent) -> None:
 
 @pytest.mark.contract("5.1", "5.5", era="april")
 async def test_the_person_may_write_to_every_workspace_and_is_no_workspace(site: Site, agent: Agent) -> None:
-    _, target = await pair(site, agent)
+    _, target = await site.pair(agent)
     assert (await site.send(None, target)).status_code == 200
-    (row,) = await received_rows(site, target)
+    (row,) = await site.inbox(target)
     assert row["source_id"] is None
 
 
 @pytest.mark.contract("5.3", era="april")
 async def test_a_turn_goes_on_when_its_sender_hangs_up(site: Site, agent: Agent) -> None:
-    sender, target = await pair(site, agent)
+    sender, target = await site.pair(agent)
     arrived, release = asyncio.Event(), asyncio.Event()
 
     async def slow(_: Received) -> bytes:
@@ -442,7 +299,7 @@ async def test_a_turn_goes_on_when_its_sender_hangs_up(site: Site, agent: Agent)
             await arrived.wait()
             group.cancel_scope.cancel()
     release.set()
-    (row,) = await site.eventually(lambda: received_rows(site, target))
+    (row,) = await site.eventually(lambda: site.inbox(target))
     assert row["response_body"]["result"]["parts"][0]["text"] == "finished"
 
 
@@ -473,7 +330,7 @@ async def test_a_message_to_a_polling_workspace_waits_in_its_inbox(site: Site) -
             200, {"status": "queued", "delivery_mode": "poll", "method": "message/send"},
         )  # fmt: skip
         sent = envelope("from the person", str(uuid.uuid4()))
-    human, peer = await received_rows(site, target)
+    human, peer = await site.inbox(target)
     assert (peer["source_id"], peer["method"]) == (sender.id, "message/send")
     assert peer["request_body"]["params"]["message"]["parts"][0]["text"] == "when you can"
     assert human["source_id"] is None
@@ -481,7 +338,7 @@ async def test_a_message_to_a_polling_workspace_waits_in_its_inbox(site: Site) -
 
 @pytest.mark.contract("24.5", "24.9", era="june")
 async def test_the_inbound_route_takes_the_targets_inbound_secret_only(site: Site, agent: Agent) -> None:
-    sender, target = await pair(site, agent)
+    sender, target = await site.pair(agent)
     secret = (await site.register(target, agent))["platform_inbound_secret"]
     other = (await site.register(sender, agent))["platform_inbound_secret"]
     path = f"/workspaces/{target.id}/a2a/inbound"
@@ -497,7 +354,7 @@ async def test_the_inbound_route_takes_the_targets_inbound_secret_only(site: Sit
 
 @pytest.mark.contract("24.5", era="june")
 async def test_a_persons_messages_share_a_context_until_the_session_is_reset(site: Site, agent: Agent) -> None:
-    sender, target = await pair(site, agent)
+    sender, target = await site.pair(agent)
 
     async def context_of(who: Member | None) -> str | None:
         assert (await site.send(who, target)).status_code == 200

@@ -9,25 +9,16 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from .site import Member, http_answer, refusal, says
+from .site import Member, answering, http_answer, refusal, says
 
 if TYPE_CHECKING:
     import httpx
 
-    from .site import Agent, Received, Site
+    from .site import Agent, Answer, Site
 
 pytestmark = pytest.mark.anyio
 
 ENDED = {"completed", "failed"}
-
-
-async def pair(site: Site, agent: Agent) -> tuple[Member, Member]:
-    """A workspace that delegates, and a sibling of it that the agent serves."""
-    parent = await site.create("parent")
-    caller = await site.create("caller", parent_id=parent.id)
-    target = await site.create("target", parent_id=parent.id)
-    await site.register(target, agent)
-    return caller, target
 
 
 async def delegate(site: Site, caller: Member, target: Member, task: str = "work", **fields: Any) -> httpx.Response:
@@ -55,16 +46,13 @@ async def has_status(site: Site, caller: Member, delegation_id: str, status: str
     return any(row["status"] == status for row in await rows_of(site, caller, delegation_id))
 
 
-def saying(text: str) -> Any:
-    async def answer(_: Received) -> bytes:
-        return http_answer(says(text))
-
-    return answer
+def saying(text: str) -> Answer:
+    return answering(http_answer(says(text)))
 
 
 @pytest.mark.contract("6.1", "6.2", era="april")
 async def test_a_delegation_is_accepted_and_completes_with_the_answer(site: Site, agent: Agent) -> None:
-    caller, target = await pair(site, agent)
+    caller, target = await site.pair(agent)
     agent.answer = saying("42")
     answer = await delegate(site, caller, target, "six times seven")
     accepted = answer.json()
@@ -80,7 +68,7 @@ async def test_a_delegation_is_accepted_and_completes_with_the_answer(site: Site
 
 @pytest.mark.contract("6.1", era="april")
 async def test_the_agent_gets_the_task_as_a_message_that_names_the_delegation(site: Site, agent: Agent) -> None:
-    caller, target = await pair(site, agent)
+    caller, target = await site.pair(agent)
     delegation_id = (await delegate(site, caller, target, "six times seven")).json()["delegation_id"]
     await ended(site, caller, delegation_id)
     message = agent.received[0].message
@@ -92,7 +80,7 @@ async def test_the_agent_gets_the_task_as_a_message_that_names_the_delegation(si
 
 @pytest.mark.contract("6.2", "7.1", era="april")
 async def test_the_whole_answer_is_in_the_activity(site: Site, agent: Agent) -> None:
-    caller, target = await pair(site, agent)
+    caller, target = await site.pair(agent)
     text = "a long answer " * 100
     agent.answer = saying(text)
     delegation_id = (await delegate(site, caller, target)).json()["delegation_id"]
@@ -137,7 +125,7 @@ async def test_a_delegation_to_oneself_is_refused_with_a_reason_that_ends_retrie
 
 @pytest.mark.contract("6.1", "28.1", era="april")
 async def test_a_target_that_may_not_be_asked_shows_up_as_a_failure_later(site: Site, agent: Agent) -> None:
-    caller, _ = await pair(site, agent)
+    caller, _ = await site.pair(agent)
     _, stranger, _ = await site.family()
     answer = await delegate(site, caller, stranger)
     assert answer.status_code == 202, answer.text
@@ -156,12 +144,8 @@ async def test_a_target_that_is_not_there_shows_up_as_a_failure_later(site: Site
 
 @pytest.mark.contract("6.1", era="april")
 async def test_an_agents_refusal_fails_the_delegation(site: Site, agent: Agent) -> None:
-    caller, target = await pair(site, agent)
-
-    async def refuse(_: Received) -> bytes:
-        return http_answer({"error": "out of ideas"}, 500)
-
-    agent.answer = refuse
+    caller, target = await site.pair(agent)
+    agent.answer = answering(http_answer({"error": "out of ideas"}, 500))
     delegation_id = (await delegate(site, caller, target)).json()["delegation_id"]
     row = await ended(site, caller, delegation_id)
     assert row["status"] == "failed"
@@ -170,12 +154,8 @@ async def test_an_agents_refusal_fails_the_delegation(site: Site, agent: Agent) 
 
 @pytest.mark.contract("24.6", era="june")
 async def test_an_answer_without_a_body_fails_the_delegation(site: Site, agent: Agent) -> None:
-    caller, target = await pair(site, agent)
-
-    async def empty(_: Received) -> bytes:
-        return http_answer(b"")
-
-    agent.answer = empty
+    caller, target = await site.pair(agent)
+    agent.answer = answering(http_answer(b""))
     delegation_id = (await delegate(site, caller, target)).json()["delegation_id"]
     row = await ended(site, caller, delegation_id)
     assert (row["status"], row["error"]) == ("failed", "workspace agent returned empty response")
@@ -183,7 +163,7 @@ async def test_an_answer_without_a_body_fails_the_delegation(site: Site, agent: 
 
 @pytest.mark.contract("6.1", "28.1", era="april")
 async def test_an_agent_that_nobody_reaches_is_tried_once_more(site: Site, agent: Agent) -> None:
-    caller, target = await pair(site, agent)
+    caller, target = await site.pair(agent)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://{site.server.agent_host}:{unused.getsockname()[1]}/"
@@ -197,7 +177,7 @@ async def test_an_agent_that_nobody_reaches_is_tried_once_more(site: Site, agent
 
 @pytest.mark.contract("6.1", era="april")
 async def test_the_same_key_is_the_same_delegation(site: Site, agent: Agent) -> None:
-    caller, target = await pair(site, agent)
+    caller, target = await site.pair(agent)
     first = (await delegate(site, caller, target, idempotency_key="k")).json()["delegation_id"]
     await ended(site, caller, first)
     answer = await delegate(site, caller, target, idempotency_key="k")
@@ -212,7 +192,7 @@ async def test_the_same_key_is_the_same_delegation(site: Site, agent: Agent) -> 
 
 @pytest.mark.contract("6.1", era="april")
 async def test_a_key_counts_for_one_workspace(site: Site, agent: Agent) -> None:
-    caller, target = await pair(site, agent)
+    caller, target = await site.pair(agent)
     sibling = await site.create("sibling", parent_id=(await site.read(caller))["parent_id"])
     one = await delegate(site, caller, target, idempotency_key="k")
     two = await delegate(site, sibling, target, idempotency_key="k")
@@ -222,7 +202,7 @@ async def test_a_key_counts_for_one_workspace(site: Site, agent: Agent) -> None:
 
 @pytest.mark.contract("6.1", "28.1", era="april")
 async def test_the_key_of_a_failed_delegation_may_be_used_again(site: Site, agent: Agent) -> None:
-    caller, target = await pair(site, agent)
+    caller, target = await site.pair(agent)
     _, stranger, _ = await site.family()
     first = (await delegate(site, caller, stranger, idempotency_key="k")).json()["delegation_id"]
     assert (await ended(site, caller, first))["status"] == "failed"
@@ -234,19 +214,15 @@ async def test_the_key_of_a_failed_delegation_may_be_used_again(site: Site, agen
 
 @pytest.mark.contract("6.1", era="april")
 async def test_without_a_key_every_call_is_a_delegation_of_its_own(site: Site, agent: Agent) -> None:
-    caller, target = await pair(site, agent)
+    caller, target = await site.pair(agent)
     ids = {(await delegate(site, caller, target)).json()["delegation_id"] for _ in range(2)}
     assert len(ids) == 2
 
 
 @pytest.mark.contract("5.6", "6.1", "26.4", era="april")
 async def test_a_busy_peer_answers_a_delegation_with_its_next_heartbeat(site: Site, agent: Agent) -> None:
-    caller, target = await pair(site, agent)
-
-    async def busy(_: Received) -> bytes | None:
-        return None
-
-    agent.answer = busy
+    caller, target = await site.pair(agent)
+    agent.answer = answering(None)
     delegation_id = (await delegate(site, caller, target)).json()["delegation_id"]
     await site.eventually(lambda: has_status(site, caller, delegation_id, "queued"))
     agent.answer = saying("at last")
@@ -332,7 +308,7 @@ async def test_the_newest_fifty_delegations_are_listed(site: Site) -> None:
 
 @pytest.mark.contract("24.6", era="june")
 async def test_the_ledger_has_one_row_for_each_delegation(site: Site, agent: Agent) -> None:
-    caller, target = await pair(site, agent)
+    caller, target = await site.pair(agent)
     delegation_id = (await delegate(site, caller, target, "t" * 500)).json()["delegation_id"]
     await ended(site, caller, delegation_id)
     (row,) = await rows_of(site, caller, delegation_id)

@@ -10,28 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .site import Member, http_answer, refusal, says
+from .site import Member, answering, http_answer, refusal, says
 
 if TYPE_CHECKING:
     import httpx
 
-    from .site import Agent, Received, Site
+    from .site import Agent, Site
 
 pytestmark = pytest.mark.anyio
 
 
 async def busy_pair(site: Site, agent: Agent, **fields: Any) -> tuple[Member, Member]:
     """A sender, and a sibling of it whose agent takes nothing until it is freed."""
-    parent = await site.create("parent")
-    sender = await site.create("sender", parent_id=parent.id)
-    target = await site.create("target", parent_id=parent.id, **fields)
-    await site.register(target, agent)
-    agent.answer = closing
+    sender, target = await site.pair(agent, **fields)
+    agent.answer = answering(None)
     return sender, target
-
-
-async def closing(_: Received) -> bytes | None:
-    return None
 
 
 def free(agent: Agent) -> None:
@@ -113,7 +106,7 @@ async def test_nothing_is_delivered_while_the_workspace_says_that_it_is_busy(sit
     for _ in range(3):
         await site.beat(target, active_tasks=1)
     # Still waiting: the same message again is the same row.
-    agent.answer = closing
+    agent.answer = answering(None)
     assert (await queue(site, sender, target, "one")) == [first]
     free(agent)
     await site.beat(target, active_tasks=0)
@@ -143,11 +136,7 @@ async def test_a_message_that_waited_is_answered_in_its_queue_row(site: Site, ag
     assert "response_body" not in row
     free(agent)
     said = http_answer(says("better late"))
-
-    async def answer(_: Received) -> bytes:
-        return said
-
-    agent.answer = answer
+    agent.answer = answering(said)
     await site.beat(target)
     row = await ended(site, sender, target, queue_id)
     assert row["status"] == "completed"

@@ -21,12 +21,6 @@ def workspace_id() -> str:
     return str(uuid.uuid4())
 
 
-async def registered(site: Site, agent: Agent) -> Member:
-    """A workspace with a URL, whose token comes with its first registration."""
-    made = await site.create(url=agent.url)
-    return Member(made.id, made.name, (await site.register(made, agent))["auth_token"])
-
-
 @pytest.mark.contract("4.1", "14.5", era="april")
 async def test_the_first_registration_carries_the_token_and_later_ones_do_not(site: Site, agent: Agent) -> None:
     made = await site.create(url=agent.url)
@@ -52,8 +46,8 @@ async def test_an_id_that_nobody_knows_registers_as_a_new_root(site: Site, agent
 
 @pytest.mark.contract("4.1", "1.5", "28.1", era="april")
 async def test_a_workspace_with_a_token_registers_with_it_only(site: Site, agent: Agent) -> None:
-    member = await registered(site, agent)
-    other = await registered(site, agent)
+    member = await site.registered(agent)
+    other = await site.registered(agent)
     body = {"id": member.id, "url": agent.url, "agent_card": CARD}
     refusal(await site.http.post("/registry/register", json=body), 401, "missing workspace auth token")
     answer = await site.http.post("/registry/register", json=body, headers=other.auth)
@@ -92,7 +86,7 @@ async def test_a_registration_without_its_keys_is_refused_with_a_fixed_text(site
      "http://[2001:db8::1]/", "http://[fc00::1]/", "http://no-such-host.invalid/"],
 )  # fmt: skip
 async def test_urls_that_must_not_be_called_are_refused(site: Site, agent: Agent, url: str) -> None:
-    member = await registered(site, agent)
+    member = await site.registered(agent)
     body = {"id": member.id, "url": url, "agent_card": CARD}
     refusal(await site.http.post("/registry/register", json=body, headers=member.auth), 400)
     assert (await site.read(member))["url"] == agent.url
@@ -110,7 +104,7 @@ async def test_a_polling_workspace_needs_no_url(site: Site) -> None:
 
 @pytest.mark.contract("24.1", era="june")
 async def test_the_inbound_secret_comes_with_every_registration_and_is_the_same(site: Site, agent: Agent) -> None:
-    member = await registered(site, agent)
+    member = await site.registered(agent)
     secrets = {(await site.register(member, agent))["platform_inbound_secret"] for _ in range(2)}
     assert len(secrets) == 1
     assert secrets != {""}
@@ -154,7 +148,7 @@ async def test_the_url_of_the_card_serves_where_the_body_has_none(site: Site, ag
 
 @pytest.mark.contract("24.1", era="june")
 async def test_a_workspace_cannot_make_itself_the_platform_agent(site: Site, agent: Agent) -> None:
-    member = await registered(site, agent)
+    member = await site.registered(agent)
     body = {"id": member.id, "agent_card": CARD, "url": agent.url, "kind": "platform", "mcp_server_present": True}
     refusal(await site.http.post("/registry/register", json=body, headers=member.auth), 403)
 
@@ -169,7 +163,7 @@ async def test_the_platforms_name_wins_over_a_card_that_has_only_the_id(site: Si
 
 @pytest.mark.contract("4.2", "1.5", "28.1", era="april")
 async def test_a_heartbeat_is_taken_with_the_token_and_refused_without(site: Site, agent: Agent) -> None:
-    member, other = await registered(site, agent), await registered(site, agent)
+    member, other = await site.registered(agent), await site.registered(agent)
     assert (await site.beat(member))["status"] == "ok"
     body = {"workspace_id": member.id}
     refusal(await site.http.post("/registry/heartbeat", json=body), 401, "missing workspace auth token")
@@ -177,131 +171,9 @@ async def test_a_heartbeat_is_taken_with_the_token_and_refused_without(site: Sit
     refusal(answer, 401, "invalid workspace auth token")
 
 
-@pytest.mark.contract("4.2", "23.5", era="april")
-async def test_a_heartbeat_of_an_unknown_workspace_is_taken_and_creates_none(site: Site) -> None:
-    unknown = workspace_id()
-    answer = await site.http.post("/registry/heartbeat", json={"workspace_id": unknown})
-    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
-    assert (await site.http.get(f"/workspaces/{unknown}")).status_code == 404
-
-
-@pytest.mark.contract("4.2", "1.2", era="april")
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"error_rate": 0.1}', b'{"workspace_id": ["x"]}'])
-async def test_a_heartbeat_without_its_workspace_is_refused_with_a_fixed_text(site: Site, body: bytes) -> None:
-    refusal(await site.http.post("/registry/heartbeat", content=body), 400, "invalid request body")
-
-
-@pytest.mark.contract("4.2", era="april")
-async def test_what_a_heartbeat_reports_is_stored(site: Site, agent: Agent) -> None:
-    member = await registered(site, agent)
-    await site.beat(
-        member, error_rate=0.25, sample_error="a fault", active_tasks=2, uptime_seconds=77, current_task="thinking"
-    )
-    row = await site.read(member)
-    assert (row["last_error_rate"], row["active_tasks"], row["uptime_seconds"]) == (0.25, 2, 77)
-    full = await site.full(member)
-    assert (full["current_task"], full["last_sample_error"]) == ("thinking", "a fault")
-
-
-@pytest.mark.contract("4.2", era="april")
-async def test_spend_is_written_only_when_it_is_more_than_nothing_and_within_bounds(site: Site, agent: Agent) -> None:
-    member = await registered(site, agent)
-    for reported, stored in ((150, 150), (0, 150), (-5, 150), (10**13, 10**12)):
-        await site.beat(member, monthly_spend=reported)
-        assert (await site.full(member))["monthly_spend"] == stored
-
-
-@pytest.mark.contract("4.2", "24.2", era="april")
-async def test_keys_that_the_platform_does_not_know_are_ignored(site: Site, agent: Agent) -> None:
-    member = await registered(site, agent)
-    await site.beat(member, platform_mcp_diag={"x": 1}, model_facing_tools=["a"], loaded_not_model_facing=[], no_such=1)
-    await site.register(member, agent, no_such_key={"x": 1})
-
-
-@pytest.mark.contract("2.5", "28.1", era="april")
-async def test_the_status_follows_the_error_rate_and_the_runtime_state(site: Site, agent: Agent) -> None:
-    member = await registered(site, agent)
-    steps: tuple[tuple[dict[str, Any], str], ...] = (
-        ({"error_rate": 0.49}, "online"),
-        ({"error_rate": 0.5}, "degraded"),
-        ({"error_rate": 0.3}, "degraded"),
-        ({"error_rate": 0.1}, "degraded"),
-        ({"error_rate": 0.05}, "online"),
-        ({"runtime_state": "wedged"}, "degraded"),
-        ({"error_rate": 0.0, "runtime_state": "wedged"}, "degraded"),
-        ({"error_rate": 0.0, "runtime_state": ""}, "online"),
-    )
-    for fields, status in steps:
-        await site.beat(member, **fields)
-        assert await site.status_of(member) == status, fields
-
-
-@pytest.mark.contract("4.2", "2.5", era="april")
-async def test_a_runtime_that_manages_its_own_status_is_not_degraded_by_its_error_rate(
-    site: Site, agent: Agent
-) -> None:
-    member = await registered(site, agent)
-    await site.beat(member, error_rate=0.9, runtime_metadata={"capabilities": {"status_mgmt": True}})
-    assert await site.status_of(member) == "online"
-    # The flags count for the heartbeat that carries them.
-    await site.beat(member, error_rate=0.9)
-    assert await site.status_of(member) == "degraded"
-
-
-@pytest.mark.contract("2.5", "24.2", era="april")
-async def test_the_first_heartbeat_of_a_new_workspace_puts_it_online(site: Site) -> None:
-    member = await site.create()
-    assert await site.status_of(member) in {"provisioning", "awaiting_agent"}
-    await site.beat(member)
-    assert await site.status_of(member) == "online"
-
-
-@pytest.mark.contract("2.5", "14.3", era="april")
-async def test_a_paused_workspace_stays_paused_under_heartbeats_and_is_online_once_it_registers(
-    site: Site, agent: Agent
-) -> None:
-    member = await registered(site, agent)
-    assert (await site.post(member, "pause"))["status"] == "paused"
-    await site.beat(member)
-    assert await site.status_of(member) == "paused"
-    await site.register(member, agent)
-    assert await site.status_of(member) == "online"
-
-
-@pytest.mark.contract("24.2", era="june")
-async def test_a_heartbeat_repeats_the_inbound_secret_for_those_who_missed_it(site: Site, agent: Agent) -> None:
-    made = await site.create()
-    reply = await site.register(made, agent)
-    assert (await site.beat(made))["platform_inbound_secret"] == reply["platform_inbound_secret"]
-
-
-@pytest.mark.contract("24.2", era="june")
-async def test_a_heartbeats_card_fills_an_empty_place_only(site: Site) -> None:
-    member = await site.create()
-    assert (await site.read(member))["agent_card"] is None
-    await site.beat(member, agent_card={"name": member.name, "version": "1"})
-    assert (await site.read(member))["agent_card"]["version"] == "1"
-    await site.beat(member, agent_card={"name": member.name, "version": "2"})
-    assert (await site.read(member))["agent_card"]["version"] == "1"
-
-
-@pytest.mark.contract("24.2", era="june")
-async def test_what_a_runtime_says_of_its_tools_does_not_degrade_an_ordinary_workspace(site: Site) -> None:
-    member = await site.create()
-    await site.register(member)
-    said: tuple[dict[str, Any], ...] = (
-        {"mcp_server_present": False},
-        {"mcp_server_present": True},
-        {"loaded_mcp_tools": []},
-    )
-    for fields in said:
-        await site.beat(member, **fields)
-        assert await site.status_of(member) == "online"
-
-
 @pytest.mark.contract("4.3", era="april")
 async def test_a_card_is_replaced(site: Site, agent: Agent) -> None:
-    member, other = await registered(site, agent), await registered(site, agent)
+    member, other = await site.registered(agent), await site.registered(agent)
     body = {"workspace_id": member.id, "agent_card": {"name": member.name, "version": "2"}}
     answer = await site.http.post("/registry/update-card", json=body, headers=member.auth)
     assert (answer.status_code, answer.json()) == (200, {"status": "updated"})
