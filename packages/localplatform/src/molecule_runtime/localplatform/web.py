@@ -61,6 +61,7 @@ _FALLBACKS = {
     404: "it was removed, or never was; list what is there",
     408: "send the request at once",
     409: "read what is there now, and ask for something that agrees with it",
+    410: "it is gone for good; forget what points to it",
     413: "send less at once",
     422: "GET /openapi.json describes what this route takes",
     429: "remove what is not needed any more, or ask again later",
