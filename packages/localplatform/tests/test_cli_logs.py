@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from .shell import COMMAND, SECONDS, Shell, environment, ran, started
-from .support import FakeAgent, World, http_answer, said
+from .support import FakeAgent, World, fake_agent, http_answer, message, said
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,9 +78,31 @@ async def test_long_texts_are_cut_to_the_terminal_and_whole_in_json(
     assert {record["event"] for record in records if record["kind"] == "event"} >= {"WORKSPACE_ONLINE"}
 
 
+async def test_a_message_stands_before_those_that_its_answer_took(world: World, shell: Shell, agent: FakeAgent) -> None:
+    lead, calc = await team(world, agent)
+    helper = await world.create("helper", parent_id=calc.id)
+    async with fake_agent() as second:
+        await world.register(helper, second)
+
+        async def ask(request: Received) -> bytes:
+            await world.send(calc, helper, "inner")
+            world.clock.now += 60
+            return http_answer(said("done"))
+
+        agent.answer = ask
+        await world.http.post(f"/workspaces/{calc.id}/a2a", json=message("outer"), headers=lead.auth)
+    texts = [
+        what.partition("  (")[0] for who, what in pairs((await shell.run("logs")).said) if "→" in who or "←" in who
+    ]
+    assert texts.index("inner") < texts.index("done")
+    records = [json.loads(line) for line in (await shell.run("logs", "--json")).said.splitlines()]
+    assert [record["summary"] for record in records if record["kind"] == "activity"] == ["inner", "outer"]
+
+
 async def test_only_the_latest_lines_are_shown(world: World, shell: Shell, agent: FakeAgent) -> None:
     lead, calc = await team(world, agent)
     for number in range(3):
+        world.clock.now += 10
         await world.send(lead, calc, f"message {number}")
     first, _ = pairs((await shell.run("logs", "-n", "2")).said)
     assert first == ("lead → calc", "message 2")
@@ -116,10 +138,11 @@ async def test_a_failed_turn_says_why(world: World, shell: Shell, agent: FakeAge
 async def test_following_tells_each_thing_once_as_it_happens(world: World, shell: Shell, agent: FakeAgent) -> None:
     lead, calc = await team(world, agent)
     poller = await world.create("poller", parent_id=lead.id, delivery_mode="poll")
+    world.clock.now += 10
     await world.send(lead, calc, "before")
     async with shell.start("logs", "-f") as running:
-        seen = [await running.out_with("before"), await running.out_line()]
-        assert "lead ← calc" in seen[1]
+        await running.out_with("before")
+        await running.out_with("lead ← calc")
         for number in range(3):
             await world.send(lead, calc, f"push {number}")
             await world.send(lead, poller, f"poll {number}")

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
     async def once() -> None:
         async with linked(remote) as link:
-            watch.tell(await watch.history(link))
+            await watch.tell_history(link)
 
     async def follow() -> None:
         await stay_linked(lambda: Remote.of(args), watch.follow)

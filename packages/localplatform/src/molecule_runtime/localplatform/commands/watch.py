@@ -8,8 +8,9 @@ its list after a gap; those that it does not store are told when they arrive.
 from __future__ import annotations
 
 import contextlib
+import json
 from collections import Counter, OrderedDict, deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -92,15 +93,24 @@ class Watch:
         self._events_told = _Once()
         self._messages_told = _Once()
 
-    def tell(self, entries: Iterable[_Entry]) -> None:
-        """Print entries, the oldest first."""
+    async def tell_history(self, link: Link) -> None:
+        """Tell what happened before, as many lines as were asked for."""
+        told = self._told(await self._history(link))
+        for text in told[len(told) - min(self._lines, len(told)) :]:
+            console.say(text)
+
+    def _tell(self, entries: Iterable[_Entry]) -> None:
+        for text in self._told(entries):
+            console.say(text)
+
+    def _told(self, entries: Iterable[_Entry]) -> list[str]:
+        """Return what is printed of entries, the oldest first."""
+        if self._json:
+            return [json.dumps(entry.data) for entry in sorted(entries, key=lambda entry: entry.at)]
         width, now = console.width(), datetime.now(UTC)
-        for entry in sorted(entries, key=lambda entry: entry.at):
-            if self._json:
-                console.emit(entry.data)
-            else:
-                for line in entry.lines:
-                    console.say(line.render(width, now))
+        # Each line at its own moment: while one agent answered, it may have asked another.
+        lines = sorted((line for entry in entries for line in entry.lines), key=lambda line: line.at)
+        return [line.render(width, now) for line in lines]
 
     async def follow(self, link: Link) -> None:
         """Tell what happened, or what was missed since the last connection, and then what happens."""
@@ -118,7 +128,10 @@ class Watch:
         async with anyio.create_task_group() as group:
             group.start_soon(read)
             try:
-                self.tell(await (self.history(link) if self._seq is None else self._missed(link)))
+                if self._seq is None:
+                    await self.tell_history(link)
+                else:
+                    self._tell(await self._missed(link))
                 while True:
                     taken = [frames.popleft() for _ in range(len(frames))]
                     entries = await self._live(link, taken)
@@ -126,7 +139,7 @@ class Watch:
                         await self._read_rows(link, entries)
                     finally:
                         # The platform may go away in between; what was read is told all the same.
-                        self.tell(entries)
+                        self._tell(entries)
                     await anyio.sleep(_PAUSE_SECONDS)
                     with anyio.move_on_after(_LOOK_SECONDS):
                         await news.wait()
@@ -137,8 +150,7 @@ class Watch:
         if failure is not None:
             raise failure
 
-    async def history(self, link: Link) -> list[_Entry]:
-        """Return what happened before, as many lines as were asked for."""
+    async def _history(self, link: Link) -> list[_Entry]:
         wanted = max(1, self._lines)
         found = rows(await link.get("/admin/activity", limit=_PAGE if self._workspace else wanted))
         self._seq = int(found[-1]["seq"]) if found else 0
@@ -147,20 +159,7 @@ class Watch:
             own = rows(await link.get("/admin/activity", workspace_id=self._workspace, limit=wanted))
             merged = {int(row["seq"]): row for row in [*found, *own] if int(row["seq"]) <= self._seq}
             found = [merged[seq] for seq in sorted(merged)]
-        entries = [*await self._events(link), *[self._row(row) for row in await self._concerning(link, found)]]
-        entries.sort(key=lambda entry: entry.at)
-        return self._newest(entries)
-
-    def _newest(self, entries: list[_Entry]) -> list[_Entry]:
-        kept: list[_Entry] = []
-        room = self._lines
-        for entry in reversed(entries):
-            if room <= 0:
-                break
-            lines = entry.lines[-room:]
-            room -= 1 if self._json else len(lines)
-            kept.append(replace(entry, lines=lines))
-        return kept[::-1]
+        return [*await self._events(link), *[self._row(row) for row in await self._concerning(link, found)]]
 
     async def _read_rows(self, link: Link, entries: list[_Entry]) -> None:
         while page := rows(await link.get("/admin/activity", since_seq=self._seq, limit=_PAGE)):
@@ -192,7 +191,7 @@ class Watch:
                 self._listed.popitem(last=False)
             if self._events_told.by_list(frame.event, frame.workspace_id, frame.timestamp):
                 frames.append(frame)
-        return await self._told(link, frames)
+        return await self._entries(link, frames)
 
     async def _live(self, link: Link, frames: list[Frame]) -> list[_Entry]:
         """Return what frames that arrived have to tell."""
@@ -206,9 +205,9 @@ class Watch:
                 first = self._events_told.by_frame(frame.event, frame.workspace_id, frame.timestamp)
             if first:
                 fresh.append(frame)
-        return await self._told(link, fresh)
+        return await self._entries(link, fresh)
 
-    async def _told(self, link: Link, frames: list[Frame]) -> list[_Entry]:
+    async def _entries(self, link: Link, frames: list[Frame]) -> list[_Entry]:
         concerned = [
             frame
             for frame in frames
