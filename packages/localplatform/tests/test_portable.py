@@ -271,6 +271,22 @@ def test_memory_does_not_grow_with_the_size_of_the_database(tmp_path: Path) -> N
     assert peak < 6_000_000
 
 
+def test_a_database_that_somebody_reads_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(portable, "_BUSY_SECONDS", 0.1)
+    with closing(database(tmp_path / "a.db")) as writer, closing(sqlite3.connect(tmp_path / "a.db")) as reader:
+        workspace(writer, "before")
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM workspaces").fetchall()
+        workspace(writer, "after")
+        with pytest.raises(CommandError, match="another program reads"):
+            portable.settle(tmp_path / "a.db")
+        reader.rollback()
+        reader.close()
+        writer.close()
+        portable.settle(tmp_path / "a.db")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.db"]
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------------
 
 
