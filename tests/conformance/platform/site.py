@@ -23,6 +23,8 @@ Era = Literal["april", "june"]
 
 MIB = 1024 * 1024
 
+DENIED = "access denied: workspaces cannot communicate per hierarchy rules"
+
 WAIT_SECONDS = 20.0
 """For one thing to happen that another process does."""
 

@@ -1,4 +1,4 @@
-"""Messages through the proxy: what the agent gets and what its answer becomes (contract 5, 24.5)."""
+"""Messages through the proxy: what the agent gets, and what is left of it (contract 5, 24.5)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ import anyio
 import httpx
 import pytest
 
-from .site import MIB, Member, answering, envelope, http_answer, refusal, says
+from .listening import listening
+from .site import DENIED, MIB, Member, answering, envelope, http_answer, refusal, says
 
 if TYPE_CHECKING:
     from .site import Agent, Received, Site
 
 pytestmark = pytest.mark.anyio
-
-DENIED = "access denied: workspaces cannot communicate per hierarchy rules"
 
 
 @pytest.mark.contract("5.1", "5.3", "5.4", "26.2", era="april")
@@ -78,6 +77,8 @@ async def test_the_senders_token_never_reaches_the_agent(site: Site, agent: Agen
         sent = json.dumps(request.headers) + request.raw.decode()
         assert sender.token not in sent
         assert not site.server.admin_token or site.server.admin_token not in sent
+        # Who called, the agent learns from the metadata of a message only.
+        assert "x-workspace-id" not in request.headers
 
 
 @pytest.mark.contract("24.5", era="june")
@@ -86,6 +87,19 @@ async def test_the_agent_recognises_the_platform_by_the_inbound_secret(site: Sit
     secret = (await site.register(target, agent))["platform_inbound_secret"]
     await site.send(sender, target)
     assert agent.received[0].headers["authorization"] == f"Bearer {secret}"
+
+
+@pytest.mark.contract("5.1", "5.3", "23.20", era="april")
+@pytest.mark.parametrize(
+    "header", [("Content-Type", "text/plain"), ("X-Timeout", "0"), ("X-Timeout", "soon"), ("X-Timeout", "30")]
+)
+async def test_headers_of_the_request_change_nothing(site: Site, agent: Agent, header: tuple[str, str]) -> None:
+    sender, target = await site.pair(agent)
+    headers = {**sender.identity, **dict([header])}
+    content = json.dumps(envelope("hello")).encode()
+    answer = await site.http.post(f"/workspaces/{target.id}/a2a", content=content, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert agent.received[0].headers["content-type"] == "application/json"
 
 
 @pytest.mark.contract("5.1", "23.15", era="april")
@@ -103,128 +117,6 @@ async def test_ancestors_and_descendants_of_any_depth_may_write_to_each_other(si
         await site.register(member, agent)
     assert (await site.send(parent, grandchild)).status_code == 200
     assert (await site.send(grandchild, parent)).status_code == 200
-
-
-@pytest.mark.contract("5.1", "1.5", "28.1", era="april")
-async def test_a_sender_proves_who_it_is(site: Site, agent: Agent) -> None:
-    sender, target = await site.pair(agent)
-    path = f"/workspaces/{target.id}/a2a"
-    claimed = {"X-Workspace-ID": sender.id}
-    answer = await site.http.post(path, json=envelope(), headers=claimed)
-    refusal(answer, 401, "missing caller auth token")
-    for token in (target.token, "no-such-token"):
-        answer = await site.http.post(path, json=envelope(), headers={**claimed, "Authorization": f"Bearer {token}"})
-        refusal(answer, 401, "invalid caller auth token")
-    assert agent.received == []
-
-
-@pytest.mark.contract("24.5", era="june")
-async def test_a_message_of_nobody_is_refused(site: Site, agent: Agent) -> None:
-    _, target = await site.pair(agent)
-    refusal(await site.http.post(f"/workspaces/{target.id}/a2a", json=envelope()), 401)
-    answer = await site.http.post(
-        f"/workspaces/{target.id}/a2a", json=envelope(), headers={"Authorization": "Bearer x"}
-    )
-    refusal(answer, 401)
-    assert agent.received == []
-
-
-@pytest.mark.contract("24.5", era="june")
-async def test_the_bearer_says_who_sends_and_a_claim_that_disagrees_is_refused(site: Site, agent: Agent) -> None:
-    sender, target = await site.pair(agent)
-    path = f"/workspaces/{target.id}/a2a"
-    assert (await site.http.post(path, json=envelope("by token"), headers=sender.auth)).status_code == 200
-    assert (await site.inbox(target))[0]["source_id"] == sender.id
-    for claim in (target.id, str(uuid.uuid4())):
-        headers = {**sender.auth, "X-Workspace-ID": claim}
-        answer = await site.http.post(path, json=envelope(), headers=headers)
-        assert answer.status_code in {401, 403}, answer.text
-    assert len(agent.received) == 1
-
-
-@pytest.mark.contract("5.1", era="april")
-@pytest.mark.parametrize("caller", ["webhook:x", "system:cron", "test:", "channel:slack"])
-async def test_ids_of_the_platform_itself_cannot_be_claimed(site: Site, agent: Agent, caller: str) -> None:
-    sender, target = await site.pair(agent)
-    headers = {**sender.auth, "X-Workspace-ID": caller}
-    answer = await site.http.post(f"/workspaces/{target.id}/a2a", json=envelope(), headers=headers)
-    refusal(answer, 403, "invalid caller ID")
-
-
-@pytest.mark.contract("5.2", "2.1", era="april")
-async def test_strangers_are_refused(site: Site, agent: Agent) -> None:
-    _, target = await site.pair(agent)
-    _, stranger, _ = await site.family()
-    refusal(await site.send(stranger, target), 403, DENIED)
-    assert agent.received == []
-
-
-@pytest.mark.contract("2.1", "24.11", era="june")
-async def test_two_roots_do_not_write_to_each_other(site: Site, agent: Agent) -> None:
-    one, two = await site.create("one"), await site.create("two")
-    await site.register(two, agent)
-    refusal(await site.send(one, two), 403, DENIED)
-
-
-@pytest.mark.contract("5.2", "13.1", "28.1", era="april")
-async def test_a_workspace_that_has_spent_its_budget_takes_no_messages(site: Site, agent: Agent) -> None:
-    sender, target = await site.pair(agent, budget_limit=100)
-    await site.beat(target, monthly_spend=99)
-    assert (await site.send(sender, target)).status_code == 200
-    await site.beat(target, monthly_spend=100)
-    refusal(await site.send(sender, target), 402, "workspace budget limit exceeded")
-    refusal(await site.send(None, target), 402, "workspace budget limit exceeded")
-    assert len(agent.received) == 1
-
-
-@pytest.mark.contract("24.5", era="june")
-async def test_a_spent_budget_names_its_periods(site: Site, agent: Agent) -> None:
-    sender, target = await site.pair(agent, budget_limit=1)
-    await site.beat(target, monthly_spend=2)
-    assert refusal(await site.send(sender, target), 402)["exceeded_periods"]
-
-
-@pytest.mark.contract("5.2", era="april")
-async def test_the_checks_come_in_their_order(site: Site, agent: Agent) -> None:
-    sender, target = await site.pair(agent, budget_limit=1)
-    await site.beat(target, monthly_spend=2)
-    _, stranger, _ = await site.family()
-    # Each of these is wrong in every later way, too.
-    refusal(await site.post_message(stranger, target, b"{"), 403, DENIED)
-    refusal(await site.post_message(sender, target, b"{"), 402)
-    unknown = Member(str(uuid.uuid4()), "", "")
-    refusal(await site.post_message(None, unknown, b"{"), 404, "workspace not found")
-
-
-@pytest.mark.contract("5.2", "1.5", era="june")
-async def test_who_asks_is_checked_before_what_is_sent(site: Site, agent: Agent) -> None:
-    _, target = await site.pair(agent)
-    refusal(await site.http.post(f"/workspaces/{target.id}/a2a", content=b"{"), 401, "missing caller auth token")
-
-
-@pytest.mark.contract("5.2", era="april")
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b'{"a": }', b"{} {}"])
-async def test_what_is_not_json_is_refused(site: Site, agent: Agent, body: bytes) -> None:
-    sender, target = await site.pair(agent)
-    refusal(await site.post_message(sender, target, body), 400, "invalid JSON")
-    assert agent.received == []
-
-
-@pytest.mark.contract("5.1", "21", era="april")
-async def test_a_message_of_almost_a_mebibyte_is_delivered(site: Site, agent: Agent) -> None:
-    sender, target = await site.pair(agent)
-    text = "x" * (MIB - 2048)
-    assert (await site.send(sender, target, text)).status_code == 200
-    assert agent.received[0].message["parts"][0]["text"] == text
-
-
-@pytest.mark.contract("24.5", "21", era="june")
-async def test_a_message_that_is_too_large_is_refused_with_the_limit(site: Site, agent: Agent) -> None:
-    sender, target = await site.pair(agent)
-    body = refusal(await site.send(sender, target, "x" * MIB), 413)
-    assert (body["truncated"], body["max_bytes"]) == (True, MIB)
-    assert agent.received == []
-    assert (await site.send(sender, target)).status_code == 200
 
 
 @pytest.mark.contract("5.5", era="april")
@@ -266,7 +158,11 @@ async def test_who_sends_is_seen_to_have_sent(site: Site, agent: Agent) -> None:
     sender, target = await site.pair(agent)
     assert (await site.read(sender))["last_outbound_at"] is None
     await site.send(sender, target)
-    assert (await site.read(sender))["last_outbound_at"]
+
+    async def stamped() -> object:
+        return (await site.read(sender))["last_outbound_at"]
+
+    assert await site.eventually(stamped)
 
 
 @pytest.mark.contract("5.1", "5.5", era="april")
@@ -299,7 +195,7 @@ async def test_a_turn_goes_on_when_its_sender_hangs_up(site: Site, agent: Agent)
             await arrived.wait()
             group.cancel_scope.cancel()
     release.set()
-    (row,) = await site.eventually(lambda: site.inbox(target))
+    (row,) = await site.inbox(target)
     assert row["response_body"]["result"]["parts"][0]["text"] == "finished"
 
 
@@ -330,10 +226,26 @@ async def test_a_message_to_a_polling_workspace_waits_in_its_inbox(site: Site) -
             200, {"status": "queued", "delivery_mode": "poll", "method": "message/send"},
         )  # fmt: skip
         sent = envelope("from the person", str(uuid.uuid4()))
-    human, peer = await site.inbox(target)
+    human, peer = await site.inbox(target, 2)
     assert (peer["source_id"], peer["method"]) == (sender.id, "message/send")
     assert peer["request_body"]["params"]["message"]["parts"][0]["text"] == "when you can"
     assert human["source_id"] is None
+
+
+@pytest.mark.contract("24.3", "5.1", "5.2", era="june")
+async def test_a_message_for_an_inbox_is_checked_like_any_other(site: Site) -> None:
+    _, sender, target = await site.family()
+    _, stranger, _ = await site.family()
+    await site.register(target)
+    refusal(await site.send(stranger, target), 403, DENIED)
+    refusal(await site.post_message(sender, target, b"{"), 400, "invalid JSON")
+    refusal(await site.send(sender, target, "x" * MIB), 413)
+    answer = await site.post_message(sender, target, {"method": "tasks/cancel", "params": {"id": "t"}})
+    assert answer.json() == {"status": "queued", "delivery_mode": "poll", "method": "tasks/cancel"}
+    (row,) = await site.inbox(target)
+    assert (row["method"], row["status"]) == ("tasks/cancel", "ok")
+    assert row["request_body"]["params"] == {"id": "t"}
+    assert (await site.read(sender))["last_outbound_at"]
 
 
 @pytest.mark.contract("24.5", "24.9", era="june")
@@ -350,6 +262,26 @@ async def test_the_inbound_route_takes_the_targets_inbound_secret_only(site: Sit
     answer = await site.http.post(path, json=envelope("in"), headers={"Authorization": f"Bearer {secret}"})
     assert answer.status_code == 200, answer.text
     assert agent.received[0].message["parts"][0]["text"] == "in"
+
+
+@pytest.mark.contract("24.3", "24.5", era="june")
+async def test_what_comes_in_for_a_polling_workspace_is_left_in_its_inbox(site: Site) -> None:
+    member = await site.create()
+    secret = (await site.register(member))["platform_inbound_secret"]
+    headers = {"Authorization": f"Bearer {secret}"}
+    answer = await site.http.post(f"/workspaces/{member.id}/a2a/inbound", json=envelope("in"), headers=headers)
+    assert (answer.status_code, answer.json()["delivery_mode"]) == (200, "poll")
+    (row,) = await site.inbox(member)
+    assert row["source_id"] is None
+    assert row["request_body"]["params"]["message"]["parts"][0]["text"] == "in"
+
+
+@pytest.mark.contract("24.5", "17.5", era="june")
+async def test_a_new_session_of_a_chat_is_told(site: Site) -> None:
+    member = await site.create()
+    async with listening(site.server, site.admin) as frames:
+        await site.post(member, "chat-session/new")
+        await frames.frame("SESSION_RESET", member)
 
 
 @pytest.mark.contract("24.5", era="june")
