@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .listening import listening
 from .site import refusal
 
 if TYPE_CHECKING:
@@ -135,3 +136,78 @@ async def test_what_a_runtime_says_of_its_tools_does_not_degrade_an_ordinary_wor
     for fields in said:
         await site.beat(member, **fields)
         assert await site.status_of(member) == "online"
+
+
+@pytest.mark.contract("1.5", "4.2", "4.3", era="april")
+async def test_a_workspace_without_a_token_needs_none_in_the_registry(site: Site, agent: Agent) -> None:
+    member = await site.create(url=agent.url)
+    await site.beat(member, uptime_seconds=5)
+    assert (await site.read(member))["uptime_seconds"] == 5
+    body = {"workspace_id": member.id, "agent_card": {"name": member.name}}
+    assert (await site.http.post("/registry/update-card", json=body)).status_code == 200
+    assert (await site.http.get(f"/registry/{member.id}/peers")).status_code == 200
+    discover = f"/registry/discover/{member.id}"
+    assert (await site.http.get(discover, headers={"X-Workspace-ID": member.id})).status_code == 200
+    # From its first registration on it has one.
+    await site.register(member, agent)
+    refusal(await site.http.post("/registry/heartbeat", json={"workspace_id": member.id}), 401)
+
+
+@pytest.mark.contract("2.5", "17.5", era="april")
+async def test_falling_ill_and_getting_well_are_told(site: Site, agent: Agent) -> None:
+    member = await site.registered(agent)
+    async with listening(site.server, site.admin) as frames:
+        await site.beat(member, error_rate=0.75, sample_error="a fault")
+        payload = (await frames.frame("WORKSPACE_DEGRADED", member))["payload"]
+        assert (payload["error_rate"], payload["sample_error"]) == (0.75, "a fault")
+        await site.beat(member)
+        await frames.frame("WORKSPACE_ONLINE", member)
+        # Nothing is told of what did not change.
+        await site.beat(member, current_task="the end")
+        await frames.frame("TASK_UPDATED", member, current_task="the end")
+    told = [event for event in frames.events(member) if event.startswith("WORKSPACE_")]
+    assert [event for event in told if event != "WORKSPACE_HEARTBEAT"] == ["WORKSPACE_DEGRADED", "WORKSPACE_ONLINE"]
+
+
+@pytest.mark.contract("24.1", era="june")
+async def test_a_registration_that_failed_degrades_the_workspace_until_it_shows_its_card(
+    site: Site, agent: Agent
+) -> None:
+    member = await site.registered(agent)
+    body = {"id": member.id, "url": "http://169.254.169.254/", "agent_card": {"name": member.name}}
+    refusal(await site.http.post("/registry/register", json=body, headers=member.auth), 400)
+    await site.beat(member)
+    assert await site.status_of(member) == "degraded"
+    await site.beat(member, agent_card={"name": member.name})
+    assert await site.status_of(member) == "online"
+
+
+@pytest.mark.contract("2.5", "4.1", "4.2", "23.6", era="april")
+async def test_a_removed_workspace_stays_removed_whatever_its_agent_does(site: Site, agent: Agent) -> None:
+    member = await site.registered(agent)
+    await site.http.delete(f"/workspaces/{member.id}", params={"confirm": "true"}, headers=site.admin)
+    asked = [
+        ("/registry/heartbeat", {"workspace_id": member.id}),
+        ("/registry/register", {"id": member.id, "url": agent.url, "agent_card": {"name": member.name}}),
+        ("/registry/heartbeat", {"workspace_id": member.id}),
+    ]
+    for path, body in asked:
+        await site.http.post(path, json=body, headers=member.auth)
+        assert (await site.read(member, include_removed="true"))["status"] == "removed"
+
+
+@pytest.mark.contract("23.4", "23.6", "ours", era="june")
+async def test_the_agent_of_a_removed_workspace_is_told_so(site: Site, agent: Agent) -> None:
+    # The README: "an agent must notice that it was deleted".
+    member = await site.registered(agent)
+    await site.http.delete(f"/workspaces/{member.id}", params={"confirm": "true"}, headers=site.admin)
+    asked: list[tuple[str, str, dict[str, Any]]] = [
+        ("POST", "/registry/heartbeat", {"workspace_id": member.id}),
+        ("POST", "/registry/register", {"id": member.id, "url": agent.url, "agent_card": {"name": member.name}}),
+        ("POST", "/registry/update-card", {"workspace_id": member.id, "agent_card": {"name": member.name}}),
+        ("GET", f"/registry/{member.id}/peers", {}),
+    ]
+    for headers in (member.auth, {}):
+        for method, path, body in asked:
+            answer = await site.http.request(method, path, json=body, headers=headers)
+            assert refusal(answer, 410, "workspace removed")["id"] == member.id

@@ -77,6 +77,60 @@ async def test_a_message_that_is_sent_again_while_it_waits_is_stored_once(site: 
     assert other["queue_depth"] == 2
 
 
+@pytest.mark.contract("5.1", "5.6", era="april")
+async def test_messages_without_an_id_are_all_stored(site: Site, agent: Agent) -> None:
+    sender, target = await busy_pair(site, agent)
+    answers = [(await site.send(sender, target)).json() for _ in range(2)]
+    assert [answer["queue_depth"] for answer in answers] == [1, 2]
+    assert answers[0]["queue_id"] != answers[1]["queue_id"]
+
+
+@pytest.mark.contract("5.6", era="april")
+async def test_an_id_counts_for_one_target_only(site: Site, agent: Agent) -> None:
+    sender, target = await busy_pair(site, agent)
+    sibling = await site.create("sibling", parent_id=(await site.read(sender))["parent_id"])
+    await site.register(sibling, agent)
+    (one,) = await queue(site, sender, target, "one")
+    (two,) = await queue(site, sender, sibling, "one")
+    assert one != two
+
+
+@pytest.mark.contract("5.6", era="april")
+async def test_an_id_may_be_used_again_once_its_message_was_delivered(site: Site, agent: Agent) -> None:
+    sender, target = await busy_pair(site, agent)
+    (first,) = await queue(site, sender, target, "one")
+    free(agent)
+    await site.beat(target)
+    await arrived(site, agent, "one")
+
+    async def stored_anew() -> bool:
+        agent.answer = answering(None)
+        return (await queue(site, sender, target, "one")) != [first]
+
+    # The agent has it a moment before the queue knows that it was delivered.
+    await site.eventually(stored_anew)
+
+
+@pytest.mark.contract("5.6", "5.5", era="april")
+async def test_a_message_that_waited_keeps_its_sender(site: Site, agent: Agent) -> None:
+    sender, target = await busy_pair(site, agent)
+    for who in (sender, None):
+        answer = await site.send(who, target, message_id=str(uuid.uuid4()))
+        assert answer.status_code == 202, answer.text
+    free(agent)
+    sources: list[str | None] = []
+    for number in (1, 2):
+        await site.beat(target)
+
+        async def done(number: int = number) -> list[dict[str, Any]] | None:
+            rows = await site.get(target, "activity", type="a2a_receive")
+            over = [row for row in rows if row.get("response_body")]
+            return over if len(over) >= number else None
+
+        sources = [row["source_id"] for row in await site.eventually(done)]
+    assert sources == [None, sender.id]
+
+
 @pytest.mark.contract("5.6", "4.2", "28.1", era="april")
 async def test_a_heartbeat_delivers_one_message_to_a_workspace_that_does_one_thing_at_a_time(
     site: Site, agent: Agent
@@ -174,7 +228,10 @@ async def test_the_sender_and_the_target_see_a_queued_message_and_nobody_else_do
     assert (await look(site, site.admin, target, queue_id)).status_code == 200
     for other in (bystander, sibling):
         refusal(await look(site, other.identity, target, queue_id), 404)
-    refusal(await look(site, sender.identity, target, str(uuid.uuid4())), 404)
+    for no_such in (str(uuid.uuid4()), "nothing"):
+        refusal(await look(site, sender.identity, target, no_such), 404)
+    # It is looked up at one of its parties.
+    refusal(await look(site, sender.identity, sibling, queue_id), 404)
     refusal(await look(site, {}, target, queue_id), 401)
 
 

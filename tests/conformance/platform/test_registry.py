@@ -215,6 +215,16 @@ async def test_discover_says_when_a_workspace_cannot_be_reached(site: Site) -> N
     refusal(await site.http.get(f"/registry/discover/{right.id}", headers=left.identity), 503)
 
 
+@pytest.mark.contract("4.4", "14.5", "20.2", era="april")
+async def test_discover_gives_no_url_that_must_not_be_called(site: Site) -> None:
+    parent = await site.create("parent")
+    caller = await site.create("caller", parent_id=parent.id)
+    # A URL that comes with the creation is stored as it is.
+    target = await site.create("target", parent_id=parent.id, url="http://169.254.169.254/")
+    answer = await site.http.get(f"/registry/discover/{target.id}", headers=caller.identity)
+    refusal(answer, 503, "workspace URL failed safety check")
+
+
 @pytest.mark.contract("4.4", "24.13", era="june")
 async def test_discover_knows_no_workspace_that_is_not_there(site: Site) -> None:
     member = await site.create()
@@ -304,6 +314,20 @@ async def test_access_follows_the_hierarchy(site: Site) -> None:
         assert await allowed(site, caller.id, target.id), (caller.name, target.name)
     for caller, target in may_not:
         assert not await allowed(site, caller.id, target.id), (caller.name, target.name)
+
+
+@pytest.mark.contract("2.1", "2.2", "14.3", era="april")
+async def test_a_workspace_that_moves_talks_to_its_new_neighbours(site: Site) -> None:
+    _, left, right = await site.family()
+    parent, other, _ = await site.family()
+    assert not await allowed(site, left.id, other.id)
+    answer = await site.http.patch(f"/workspaces/{left.id}", json={"parent_id": parent.id}, headers=site.admin)
+    assert answer.status_code == 200, answer.text
+    assert await allowed(site, left.id, other.id)
+    assert not await allowed(site, left.id, right.id)
+    answer = await site.http.get(f"/registry/{left.id}/peers", headers=left.auth)
+    assert {row["id"] for row in answer.json()} >= {parent.id, other.id}
+    assert right.id not in {row["id"] for row in answer.json()}
 
 
 @pytest.mark.contract("4.6", "2.1", era="april")
