@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from molecule_runtime.core.platform.wire import memory as wire
+from molecule_runtime.core.platform.wire import checkpoints as wire
 from molecule_runtime.localplatform import timestamps, web
 from molecule_runtime.localplatform.access import require_own
 from molecule_runtime.localplatform.routing import Route

@@ -7,8 +7,10 @@ back inside a fence: it was written by another agent, and being remembered does 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import anyio
 
 from molecule_runtime.core.platform.wire import StatusResponse
 from molecule_runtime.core.platform.wire import memory as wire
@@ -27,9 +29,10 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from molecule_runtime.localplatform.platform import Platform
+    from molecule_runtime.localplatform.store.memories import Scope
     from molecule_runtime.localplatform.store.workspaces import WorkspaceRow
 
-SCOPES = ("LOCAL", "TEAM", "GLOBAL")
+SCOPES: tuple[Scope, ...] = ("LOCAL", "TEAM", "GLOBAL")
 KINDS = ("fact", "summary", "checkpoint")
 MAX_OLD_LISTED = 50
 MAX_LISTED = 100
@@ -40,12 +43,17 @@ _HARMLESS_FENCE = "[_MEMORY "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """Where a workspace stands: the workspaces that share its team's memories, and the names of its namespaces."""
+    """Where a workspace stands.
+
+    Attributes:
+        own: its id.
+        team: its parent's id; of a root, its own (8.1).
+        org: the id of the root above it.
+    """
 
     own: str
     team: str
     org: str
-    mates: tuple[str, ...]
 
     @property
     def names(self) -> tuple[str, str, str]:
@@ -56,29 +64,31 @@ class Reach:
         """Return what a namespace holds, or None when this workspace may not read it."""
         own, team, org = self.names
         known = {
-            own: Where(owners=(self.own,), scopes=("LOCAL",)),
-            team: Where(owners=self.mates, scopes=("TEAM",)),
-            org: Where(scopes=("GLOBAL",)),
+            own: Where(scope="LOCAL", owner=self.own),
+            team: Where(scope="TEAM", team=self.team),
+            org: Where(scope="GLOBAL", org=self.org),
         }
         return known.get(namespace)
 
 
 def reach_of(connection: sqlite3.Connection, row: WorkspaceRow) -> Reach:
-    """Return where a workspace stands. Its team is its parent with all children; of a root, itself with its own (8.1)."""
-    team = row.parent_id or row.id
-    parent = workspaces.get(connection, team)
-    mates = [] if parent is None or parent.removed else [team]
-    mates += [child.id for child in workspaces.children(connection, team)]
-    return Reach(own=row.id, team=team, org=workspaces.root_of(connection, row.id), mates=tuple(mates))
+    """Return where a workspace stands."""
+    return Reach(own=row.id, team=row.parent_id or row.id, org=workspaces.root_of(connection, row.id))
+
+
+async def cleaned(content: str) -> str:
+    """Return a text without credentials, as it may be stored."""
+    # In a thread: large ones take a while, and neither the loop nor the database has to wait for them.
+    return await anyio.to_thread.run_sync(redact_text, content)
 
 
 def remember(connection: sqlite3.Connection, row: WorkspaceRow, new: NewMemory, now: int) -> str:
-    """Store a memory of a workspace and return its id.
+    """Store a memory of a workspace, whose content was cleaned, and return its id.
 
     Raises:
         Refusal: 403 when it is for the whole organisation and the workspace is no root.
     """
-    content = redact_text(new.content)
+    content = new.content
     if new.scope == "GLOBAL":
         if row.parent_id is not None:
             raise Refusal(
@@ -87,20 +97,7 @@ def remember(connection: sqlite3.Connection, row: WorkspaceRow, new: NewMemory, 
                 hint="write it with scope TEAM, or ask your parent",
             )
         content = content.replace(_FENCE, _HARMLESS_FENCE)
-    memory_id = memories.insert(
-        connection,
-        NewMemory(
-            workspace_id=row.id,
-            scope=new.scope,
-            content=content,
-            namespace=new.namespace,
-            kind=new.kind,
-            source=new.source,
-            pin=new.pin,
-            expires_at=new.expires_at,
-        ),
-        now,
-    )
+    memory_id = memories.insert(connection, replace(new, content=content), now)
     if new.scope == "GLOBAL":
         audit = activity.NewActivity(
             workspace_id=row.id,
@@ -118,15 +115,16 @@ async def create(platform: Platform, request: Request) -> Response:
     """`POST /workspaces/:id/memories`."""
     own = await require_own(platform, request)
     wanted = web.validate(wire.RememberRequest, await web.read_object(request))
-    if wanted.scope not in SCOPES:
+    scope = next((known for known in SCOPES if known == wanted.scope), None)
+    if scope is None:
         raise Refusal(400, "scope must be LOCAL, TEAM, or GLOBAL")
     namespace = wanted.namespace or "general"
     if len(namespace) > wire.MAX_NAMESPACE_CHARS:
         raise Refusal(400, "namespace must be <= 50 characters")
     new = NewMemory(
         workspace_id=own.id,
-        scope=wanted.scope,
-        content=wanted.content,
+        scope=scope,
+        content=await cleaned(wanted.content),
         namespace=namespace,
         kind=wanted.kind,
         source=wanted.source,
@@ -134,7 +132,7 @@ async def create(platform: Platform, request: Request) -> Response:
         expires_at=_end_of(wanted.expires_at, platform.now()),
     )
     memory_id = await platform.store.write(remember, own, new, platform.now())
-    return web.answer({"id": memory_id, "scope": wanted.scope, "namespace": namespace}, 201)
+    return web.answer({"id": memory_id, "scope": scope, "namespace": namespace}, 201)
 
 
 async def list_old(platform: Platform, request: Request) -> Response:
@@ -144,16 +142,15 @@ async def list_old(platform: Platform, request: Request) -> Response:
     scope = values.get("scope", "")
 
     def read(connection: sqlite3.Connection) -> list[MemoryRow]:
-        reach = reach_of(connection, own)
         match scope:
             case "TEAM":
-                where = Where(owners=reach.mates, scopes=("TEAM",))
+                where = Where(scope="TEAM", team=own.parent_id or own.id)
             case "GLOBAL":
-                where = Where(scopes=("GLOBAL",))
+                where = Where(scope="GLOBAL")  # of every organisation of the tenant (8.1)
             case "LOCAL":
-                where = Where(owners=(own.id,), scopes=("LOCAL",))
+                where = Where(scope="LOCAL", owner=own.id)
             case _:
-                where = Where(owners=(own.id,))
+                where = Where(owner=own.id)
         query = Query(
             where=(where,),
             text=values.get("q", ""),
@@ -199,7 +196,7 @@ async def list_all(platform: Platform, request: Request) -> Response:
             limit=web.limit_of(request, default=MAX_OLD_LISTED, ceiling=MAX_LISTED),
             now=platform.now(),
         )
-        names = dict(zip(("LOCAL", "TEAM", "GLOBAL"), reach.names, strict=True))
+        names = dict(zip(SCOPES, reach.names, strict=True))
         return [_body(row, names[row.scope]) for row in memories.search(connection, query)]
 
     return web.answer({"memories": await platform.store.read(read)})
@@ -219,6 +216,7 @@ def _end_of(text: str | None, now: int) -> int | None:
         return None
     try:
         moment = timestamps.parse(text)
+        timestamps.render(moment)  # the last hours of the year 9999 may lie behind it in UTC
     except (ValueError, OverflowError):
         moment = 0
     if moment <= now:

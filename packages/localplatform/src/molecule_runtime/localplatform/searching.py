@@ -36,7 +36,7 @@ async def search(platform: Platform, request: Request) -> Response:
 
     def read(connection: sqlite3.Connection) -> list[dict[str, Any]]:
         found = [_activity(row) for row in activity.containing(connection, own.id, text, limit)]
-        query = Query(where=(Where(owners=(own.id,)),), text=text, limit=limit, now=platform.now())
+        query = Query(where=(Where(owner=own.id),), text=text, limit=limit, now=platform.now())
         found += [_memory(row) for row in memories.search(connection, query)]
         return found[:limit]
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from molecule_runtime.core.platform import wire
 from molecule_runtime.core.platform.wire.boot import SetSecretRequest
+from molecule_runtime.core.platform.wire.memory import RememberRequest
 from molecule_runtime.localplatform import timestamps, web
 from molecule_runtime.localplatform.access import require_own, require_row
 from molecule_runtime.localplatform.auth import credentials_of
-from molecule_runtime.localplatform.memories import remember
+from molecule_runtime.localplatform.memories import cleaned, remember
 from molecule_runtime.localplatform.registry import removed_refusal
 from molecule_runtime.localplatform.routing import Parameter, Route
 from molecule_runtime.localplatform.store import queue, tokens, workspaces
@@ -52,6 +53,10 @@ async def create(platform: Platform, request: Request) -> Response:
     wanted = web.validate(wire.CreateWorkspaceRequest, data, error="invalid workspace fields")
     for key, value in wanted.secrets.items():
         web.validate(SetSecretRequest, {"key": key, "value": value}, error="invalid workspace fields")
+    for memory in wanted.initial_memories:
+        web.validate(
+            RememberRequest, {"content": memory.content, "scope": memory.scope}, error="invalid workspace fields"
+        )
     name = wanted.name.strip()
     texts = (wanted.runtime or "", wanted.model or "")
     unsafe = NAME_UNSAFE.search(name + (wanted.role or "")) or any(_LINE_BREAK.search(text) for text in texts)
@@ -65,6 +70,10 @@ async def create(platform: Platform, request: Request) -> Response:
     url = (wanted.url or "").strip() if external else ""
     status = "provisioning" if not external else "online" if url else "awaiting_agent"
     workspace_id = str(uuid.uuid4())
+    remembered = [
+        NewMemory(workspace_id=workspace_id, scope=memory.scope, content=await cleaned(memory.content))
+        for memory in wanted.initial_memories
+    ]
 
     def store(connection: sqlite3.Connection) -> str | None:
         if parent_id is not None:
@@ -98,8 +107,7 @@ async def create(platform: Platform, request: Request) -> Response:
         secrets = {**wanted.secrets, **({"MODEL": wanted.model} if wanted.model else {})}
         if secrets:
             store_secrets(connection, workspace_id, secrets, now)
-        for memory in wanted.initial_memories:
-            new = NewMemory(workspace_id=workspace_id, scope=memory.scope, content=memory.content)
+        for new in remembered:
             remember(connection, row, new, now)
         if not external or url:
             return None

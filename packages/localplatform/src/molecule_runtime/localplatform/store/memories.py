@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Mapping
+
+Scope: TypeAlias = Literal["LOCAL", "TEAM", "GLOBAL"]
 
 _STOP_TEXT = """
-a about an and are as at be but by did do does for from had has have he her his how i if in into is it its me my
-no not of on or our she so that the their them then there these they this to was we were what when where which who why will with you your
+i me my mine myself we us our ours ourselves you your yours yourself yourselves he him his himself she her hers herself it its itself
+they them their theirs themselves what which who whom whose this that these those
+am is are was were be been being have has had having do does did doing will would shall should can could
+a an the and but if or nor because as until while of at by for with about against between into through during before after above below
+to from up down in out on off over under again further then once here there when where why how
+all any both each few more most other some such no not only own same so than too very just now
+s t d m ll re ve don doesn didn isn aren wasn weren hasn haven hadn won wouldn shouldn couldn
 """
 
 STOP_WORDS = frozenset(_STOP_TEXT.split())
-"""English words that say nothing; a query of only these finds nothing (contract 8.1)."""
+"""English words that say nothing, and what is left of those with an apostrophe; a query of only these finds nothing (contract 8.1)."""
 
 _MAX_TERMS = 32
 _WORD = re.compile(r"\w+")
@@ -33,7 +41,7 @@ class MemoryRow:
 
     id: str
     workspace_id: str
-    scope: str
+    scope: Scope
     namespace: str
     content: str
     kind: str
@@ -49,7 +57,7 @@ class NewMemory:
     """A memory to be stored."""
 
     workspace_id: str
-    scope: str
+    scope: Scope
     content: str
     namespace: str = "general"
     kind: str = "fact"
@@ -60,15 +68,19 @@ class NewMemory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Where:
-    """Whose memories to look through.
+    """Whose memories to look through; what is None does not narrow it down.
 
     Attributes:
-        owners: of these workspaces; None: of all.
-        scopes: of these scopes; None: of all.
+        scope: of this scope.
+        owner: of this workspace.
+        team: of this workspace and its direct children, without those that were removed.
+        org: of this workspace and everything that is or was below it.
     """
 
-    owners: Sequence[str] | None = None
-    scopes: Sequence[str] | None = None
+    scope: Scope | None = None
+    owner: str | None = None
+    team: str | None = None
+    org: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,16 +160,38 @@ def expire(connection: sqlite3.Connection, now: int) -> None:
     connection.execute("DELETE FROM memories WHERE expires_at <= ?", (now,))
 
 
+# Written out, since a partial index is not used for a value that is bound.
+_SCOPES: Mapping[Scope, str] = {
+    "LOCAL": "memories.scope = 'LOCAL'",
+    "TEAM": "memories.scope = 'TEAM'",
+    "GLOBAL": "memories.scope = 'GLOBAL'",
+}
+_TEAM = "memories.workspace_id IN (SELECT id FROM workspaces WHERE (id = ? OR parent_id = ?) AND status <> 'removed')"
+# UNION, and not UNION ALL, ends it whatever the rows say.
+_ORG = (
+    "memories.workspace_id IN (WITH RECURSIVE org (id) AS (SELECT ? UNION SELECT workspaces.id FROM workspaces"
+    " JOIN org ON workspaces.parent_id = org.id) SELECT id FROM org)"
+)
+
+
 def _where(where: Where, values: list[str | int]) -> str:
     clauses: list[str] = []
-    for column, allowed in (("workspace_id", where.owners), ("scope", where.scopes)):
-        if allowed is not None:
-            clauses.append(f"memories.{column} IN ({', '.join('?' for _ in allowed)})")
-            values.extend(allowed)
+    if where.scope is not None:
+        clauses.append(_SCOPES[where.scope])
+    if where.owner is not None:
+        clauses.append("memories.workspace_id = ?")
+        values.append(where.owner)
+    if where.team is not None:
+        clauses.append(_TEAM)
+        values += [where.team, where.team]
+    if where.org is not None:
+        clauses.append(_ORG)
+        values.append(where.org)
     return f"({' AND '.join(clauses)})" if clauses else "1"
 
 
 def _terms(text: str) -> str:
     """Return a query that asks for every word, each quoted, so that nothing in it is syntax."""
-    words = [word for word in _WORD.findall(text.lower()) if word not in STOP_WORDS][:_MAX_TERMS]
-    return " ".join(f'"{word}"' for word in words)
+    # Composed, since an accent that stands apart from its letter would end the word here, and does not in the index.
+    words = [word for word in _WORD.findall(unicodedata.normalize("NFC", text)) if word.lower() not in STOP_WORDS]
+    return " ".join(f'"{word}"' for word in words[:_MAX_TERMS])

@@ -359,7 +359,7 @@ class CreateWorkspaceRequest(Request):
     workspace_access: Literal["none", "read_only", "read_write"] = "none"
     canvas: Canvas | None = None
     secrets: dict[str, str] = Field(default_factory=dict, repr=False)
-    initial_memories: list[InitialMemory] = Field(default_factory=list[InitialMemory])
+    initial_memories: list[InitialMemory] = Field(default_factory=list[InitialMemory], max_length=100)
 
 
 class Connection(Response):

@@ -1,19 +1,29 @@
-"""Memories, key/value memory, checkpoints and the search over them (contract `platform-api.md` 7.4, 8, 13.2, 24.10)."""
+"""Memories, values by key, and the search over what a workspace did and remembers (contract `platform-api.md` 7.4, 8, 24.10)."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from molecule_runtime.core.platform.wire import NonEmpty, Request, Response
 
 Scope = Literal["LOCAL", "TEAM", "GLOBAL"]
 MemoryKind = Literal["fact", "summary", "checkpoint"]
 
-MAX_CONTENT_CHARS = 64 * 1024
+MAX_CONTENT_BYTES = 64 * 1024
 MAX_NAMESPACE_CHARS = 50
 MAX_KEY_CHARS = 256
+
+
+def _content(value: str) -> str:
+    if (size := len(value.encode("utf-8", "surrogatepass"))) > MAX_CONTENT_BYTES:
+        raise ValueError(f"at most {MAX_CONTENT_BYTES} bytes, and this is {size}; split it into several memories")
+    return value
+
+
+Content = Annotated[NonEmpty, AfterValidator(_content)]
+"""8.1: of one memory; the contract names no limit, this one keeps a page of them readable."""
 
 Key = Annotated[NonEmpty, StringConstraints(max_length=MAX_KEY_CHARS)]
 
@@ -21,7 +31,7 @@ Key = Annotated[NonEmpty, StringConstraints(max_length=MAX_KEY_CHARS)]
 class RememberRequest(Request):
     """8.1: `POST /workspaces/:id/memories`; the route judges scope and namespace itself, in the contract's words."""
 
-    content: Annotated[NonEmpty, StringConstraints(max_length=MAX_CONTENT_CHARS)]
+    content: Content
     scope: NonEmpty
     namespace: str = "general"
     kind: MemoryKind = "fact"
@@ -111,27 +121,6 @@ class SavedValue(Response):
     status: str
     key: str
     version: int
-
-
-class CheckpointRequest(Request):
-    """13.2: `POST …/checkpoints`."""
-
-    workflow_id: Key
-    step_name: Key
-    step_index: Annotated[int, Field(ge=0, le=2**31, strict=True)] = 0
-    payload: Any = None
-
-
-class Checkpoint(Response):
-    """13.2: one step of a workflow that is done."""
-
-    id: str
-    workspace_id: str
-    workflow_id: str
-    step_name: str
-    step_index: int = 0
-    completed_at: str = ""
-    payload: Any = None
 
 
 class Found(Response):
