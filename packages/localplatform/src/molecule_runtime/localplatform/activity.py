@@ -240,17 +240,22 @@ def _attachments(value: object) -> list[dict[str, Any]]:
     return attachments
 
 
+_SOURCE = {"type": "string", "enum": ["canvas", "agent"]}
+_SECONDS = {"type": "integer", "minimum": 1}
+_NUMBER = {"type": "integer", "minimum": 0}
+_MOMENT = {"type": "string", "format": "date-time"}
+
 ROUTES = (
     Route(
         method="GET", path="/workspaces/{id}/activity", handler=list_rows, section="7.1, 24.4", access="workspace",
         summary="What happened; the inbox of those that poll.", answers={200: list[wire.ActivityRow]},
         parameters=(
             Parameter(name="type", meaning="`a2a_receive`, …"),
-            Parameter(name="source", meaning="`canvas`: from the person; `agent`: from agents"),
+            Parameter(name="source", meaning="`canvas`: from the person; `agent`: from agents", schema=_SOURCE),
             Parameter(name="limit", meaning="1 to 500; 100"),
             Parameter(name="since_id", meaning="rows after this one, ascending; 410 when it is gone"),
-            Parameter(name="since_secs", meaning="rows of the last seconds, at most 30 days"),
-            Parameter(name="before_ts", meaning="rows before this time (RFC 3339)"),
+            Parameter(name="since_secs", meaning="rows of the last seconds, at most 30 days", schema=_SECONDS),
+            Parameter(name="before_ts", meaning="rows before this time (RFC 3339)", schema=_MOMENT),
             Parameter(name="peer_id", meaning="rows from or to this workspace"),
             Parameter(name="include", meaning="`peer_info`: name and role of the peer, attachments"),
         ),
@@ -261,7 +266,7 @@ ROUTES = (
         summary="The rows of every workspace, ascending.", answers={200: list[wire.ActivityRow]},
         parameters=(
             Parameter(name="workspace_id", meaning="of this workspace only"),
-            Parameter(name="since_seq", meaning="rows after this sequence number; without it the latest"),
+            Parameter(name="since_seq", meaning="rows after this sequence number; without it the latest", schema=_NUMBER),
             Parameter(name="limit", meaning="1 to 500; 100"),
         ),
         test="test_events.py::test_the_admin_reads_the_activity_of_everybody_in_order",

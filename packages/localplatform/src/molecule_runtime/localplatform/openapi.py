@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
+from molecule_runtime.core.identity import MAX_ID_LENGTH
 from molecule_runtime.core.platform import wire
 from molecule_runtime.core.version import version_of
-from molecule_runtime.localplatform import web
-from molecule_runtime.localplatform.routing import WHO, Route
+from molecule_runtime.localplatform import shelf, web
+from molecule_runtime.localplatform.routing import WHO, Parameter, Route
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from pydantic import BaseModel
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -29,7 +31,13 @@ requests, storage unavailable."""
 _PLACEHOLDER = re.compile(r"{(\w+)}")
 _COLON = r":\1"
 _REFS = "#/components/schemas/{model}"
-_IDENTIFIER = {"type": "string", "minLength": 1, "maxLength": 128}
+_IDENTIFIER = {"type": "string", "minLength": 1}
+_PLACEHOLDERS = {
+    "id": {"type": "string", "pattern": f"^[a-z0-9][a-z0-9-]{{0,{MAX_ID_LENGTH - 1}}}$"},
+    "file_id": {"type": "string", "format": "uuid", "pattern": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"},
+    "name": {"type": "string", "pattern": f"^{shelf.NAME.pattern}$"},
+}
+"""What stands for a placeholder of a path, where the route says 400 to anything else."""
 
 
 async def health(platform: Platform, request: Request) -> Response:
@@ -87,7 +95,7 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
         "summary": route.summary,
         "description": f"Contract {route.section}. Who: {WHO[route.access]}.",
         "parameters": [
-            {"name": name, "in": "path", "required": True, "schema": _IDENTIFIER}
+            {"name": name, "in": "path", "required": True, "schema": _PLACEHOLDERS.get(name, _IDENTIFIER)}
             for name in _PLACEHOLDER.findall(route.path)
         ]
         + [
@@ -96,7 +104,7 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
                 "in": parameter.place,
                 "required": parameter.required,
                 "description": parameter.meaning,
-                "schema": dict(parameter.schema),
+                "schema": _schema_of_parameter(parameter),
             }
             for parameter in route.parameters
         ],
@@ -111,7 +119,7 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     if isinstance(route.body, str):
         operation["requestBody"] = {"required": True, "content": {route.body: {"schema": _UPLOAD}}}
     elif route.body is not None:
-        operation["requestBody"] = {"required": True, "content": _json(_schema_of(route.body, schemas))}
+        operation["requestBody"] = {"required": True, "content": _json(_body_of(route.body, schemas))}
     return operation
 
 
@@ -145,6 +153,33 @@ def _responses(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
 
 def _json(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {"application/json": {"schema": dict(schema)}}
+
+
+def _schema_of_parameter(parameter: Parameter) -> dict[str, Any]:
+    if parameter.required or parameter.place == "header" or parameter.schema == {"type": "string"}:
+        return dict(parameter.schema)
+    # `?name=` is the same as nothing.
+    return {"anyOf": [dict(parameter.schema), {"const": ""}]}
+
+
+def _body_of(model: type[BaseModel], schemas: dict[str, Any]) -> dict[str, Any]:
+    reference = _schema_of(model, schemas)
+    schema = schemas.get(model.__name__)
+    if schema is None:  # it takes any object
+        return reference
+    required = schema.get("required", ())
+    # As everywhere in the contract, null is the same as absent (`web.validate`).
+    schema["properties"] = {
+        name: shape if name in required or _admits_null(shape) else {"anyOf": [shape, {"type": "null"}]}
+        for name, shape in schema["properties"].items()
+    }
+    return reference
+
+
+def _admits_null(schema: Mapping[str, Any]) -> bool:
+    # A schema without a type, such as that of `Any`, admits everything.
+    kinds = {"type", "$ref", "enum", "const", "anyOf"}
+    return kinds.isdisjoint(schema) or {"type": "null"} in schema.get("anyOf", ())
 
 
 def _schema_of(shape: Any, schemas: dict[str, Any]) -> dict[str, Any]:
