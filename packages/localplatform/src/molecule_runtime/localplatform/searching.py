@@ -9,17 +9,17 @@ from molecule_runtime.localplatform import timestamps, web
 from molecule_runtime.localplatform.access import require_own
 from molecule_runtime.localplatform.routing import Parameter, Route
 from molecule_runtime.localplatform.store import activity, memories
-from molecule_runtime.localplatform.store.memories import Query, Where
+from molecule_runtime.localplatform.store.memories import MemoryRow, Query, Where
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Iterable, Iterator
 
     from starlette.requests import Request
     from starlette.responses import Response
 
     from molecule_runtime.localplatform.platform import Platform
     from molecule_runtime.localplatform.store.activity import ActivityRow
-    from molecule_runtime.localplatform.store.memories import MemoryRow
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
@@ -27,7 +27,7 @@ MAX_TEXT_CHARS = 200
 
 
 async def search(platform: Platform, request: Request) -> Response:
-    """`GET /workspaces/:id/session-search?q=&limit=`: newest first, what happened before what is remembered."""
+    """`GET /workspaces/:id/session-search?q=&limit=`: the newest first."""
     own = await require_own(platform, request)
     text = request.query_params.get("q", "").strip()[:MAX_TEXT_CHARS]
     limit = web.limit_of(request, default=DEFAULT_LIMIT, ceiling=MAX_LIMIT)
@@ -35,12 +35,23 @@ async def search(platform: Platform, request: Request) -> Response:
         return web.answer([])
 
     def read(connection: sqlite3.Connection) -> list[dict[str, Any]]:
-        found = [_activity(row) for row in activity.containing(connection, own.id, text, limit)]
         query = Query(where=(Where(owner=own.id),), text=text, limit=limit, now=platform.now())
-        found += [_memory(row) for row in memories.search(connection, query)]
-        return found[:limit]
+        rows: list[ActivityRow | MemoryRow] = [*activity.containing(connection, own.id, text, limit)]
+        rows += memories.search(connection, query)
+        rows.sort(key=lambda row: row.created_at, reverse=True)
+        return list(_page(rows[:limit]))
 
     return web.answer(await platform.store.read(read))
+
+
+def _page(rows: Iterable[ActivityRow | MemoryRow]) -> Iterator[dict[str, Any]]:
+    size = 0
+    for row in rows:
+        texts = (row.content,) if isinstance(row, MemoryRow) else (row.request_json, row.response_json)
+        size += sum(len(text) for text in texts if text)
+        if size > activity.MAX_PAGE_BYTES:
+            return
+        yield _memory(row) if isinstance(row, MemoryRow) else _activity(row)
 
 
 def _activity(row: ActivityRow) -> dict[str, Any]:
