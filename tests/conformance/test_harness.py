@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import asyncio
+import contextlib
+import gc
 import os
 import shutil
 import subprocess
@@ -155,3 +158,25 @@ async def test_the_client_waits_where_the_server_limits_the_rate(anyio_backend: 
             refused = await http.get("/")
     assert refused.status_code == 429
     assert not answers
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_connections_that_come_while_an_agent_ends_are_closed(anyio_backend: str) -> None:
+    del anyio_backend
+
+    async def knock(port: int) -> None:
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.transport.abort()
+
+    for rounds in range(40):
+        async with asyncio.TaskGroup() as group, agent_on("localhost") as agent:
+            port = int(agent.url.rsplit(":", 1)[1].rstrip("/"))
+            for _ in range(3):
+                group.create_task(knock(port))
+            # The agent ends while they are on their way, each time a little later.
+            for _ in range(rounds % 8):
+                await asyncio.sleep(0)
+    # What was left open is a warning now, and a warning is an error.
+    gc.collect()

@@ -195,6 +195,12 @@ async def agent_on(host: str) -> AsyncGenerator[Agent]:
     try:
         yield agent
     finally:
+        # A connection that was accepted a moment ago begins its turn a few rounds of the loop later, and a server that is closed
+        # in between would lose it unclosed: nothing more is accepted first.
+        for listener in server.sockets:
+            asyncio.get_running_loop().remove_reader(listener.fileno())
+        for _ in range(_ROUNDS_OF_ACCEPTING):
+            await asyncio.sleep(0)
         server.close()
         left = dict(turns)
         for turn in left:
@@ -204,6 +210,9 @@ async def agent_on(host: str) -> AsyncGenerator[Agent]:
         for writer in left.values():
             writer.transport.abort()
             await _close(writer)
+
+
+_ROUNDS_OF_ACCEPTING = 20
 
 
 class _Patient(httpx.AsyncHTTPTransport):
