@@ -229,6 +229,16 @@ async def test_a_change_of_the_runtime_says_that_a_restart_is_needed(site: Site)
     assert answer.json() == {"status": "updated", "needs_restart": True}
 
 
+@pytest.mark.contract("14.3", era="april")
+async def test_a_null_takes_away_what_a_workspace_need_not_have_and_is_nothing_otherwise(site: Site) -> None:
+    parent = await site.create("parent")
+    member = await site.create(parent_id=parent.id, role="reads", tier=2)
+    answer = await patch(site, member, {"name": None, "tier": None, "collapsed": None, "parent_id": None}, admin=True)
+    assert answer.status_code == 200, answer.text
+    row = await site.read(member)
+    assert (row["name"], row["tier"], row["collapsed"], row["parent_id"]) == (member.name, 2, False, None)
+
+
 @pytest.mark.contract("14.3", "14.2", era="april")
 async def test_changes_are_checked_and_say_what_is_wrong(site: Site) -> None:
     member = await site.create()

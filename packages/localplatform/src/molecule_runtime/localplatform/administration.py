@@ -179,7 +179,7 @@ ROUTES = (
         method="POST", path="/admin/a2a-queue/drop-stale", handler=drop_stale, section="5.6", access="admin",
         summary="Drop what has waited too long.", answers={200: shapes.DroppedResponse},
         parameters=(
-            Parameter(name="max_age_minutes", meaning="60"),
+            Parameter(name="max_age_minutes", meaning="60", schema={"type": "integer", "minimum": 0}),
             Parameter(name="workspace_id", meaning="of this workspace only"),
         ),
         test="test_queue.py::test_messages_that_waited_too_long_are_dropped_by_the_admin",

@@ -101,8 +101,8 @@ class Gate:
                 return Response(b"", 403)
         if verdict is not None and not verdict.allowed:
             hint = f"ask again in {verdict.retry_after} s; --rate-limit N sets how many requests a minute are allowed"
-            body = {"error": "rate limit exceeded", "retry_after": verdict.retry_after, "hint": hint}
-            return web.answer(body, 429, {"Retry-After": str(verdict.retry_after)})
+            limited = {"error": "rate limit exceeded", "retry_after": verdict.retry_after, "hint": hint}
+            return web.answer(limited, 429, {"Retry-After": str(verdict.retry_after)})
         return None
 
     def _is_ours(self, host_header: bytes) -> bool:

@@ -291,7 +291,7 @@ ROUTES = (
         parameters=(
             Parameter(name="namespace", meaning="one of the readable ones; without it all of them"),
             Parameter(name="q", meaning="words that must occur, in any form"),
-            Parameter(name="kind", meaning="fact, summary or checkpoint"),
+            Parameter(name="kind", meaning="fact, summary or checkpoint", schema={"type": "string", "enum": [*KINDS]}),
             Parameter(name="limit", meaning="1 to 100; 50"),
         ),
         test=_V2_TEST,

@@ -293,7 +293,7 @@ def _message(row: MessageRow) -> dict[str, Any]:
     }
 
 
-_STATUS = Parameter(name="status", meaning="only those of this status", schema={"type": "string"})
+_STATUS = Parameter(name="status", meaning="only those of this status", schema={"type": "string", "enum": [*_STATUSES]})
 _TEST = "test_requests.py::test_a_request_to_the_person_is_answered_and_the_agent_hears_of_it"
 _PEER_TEST = "test_requests.py::test_a_request_to_another_agent_is_in_its_inbox_and_answered_by_it"
 
@@ -339,7 +339,7 @@ ROUTES = (
         method="GET", path="/requests/pending", handler=list_pending, section="24.8", access="admin",
         summary="What the person is asked.", answers={200: list[wire.RequestRow]},
         parameters=(
-            Parameter(name="kind", meaning="`task` or `approval`"),
+            Parameter(name="kind", meaning="`task` or `approval`", schema={"type": "string", "enum": ["task", "approval"]}),
             Parameter(name="status", meaning="`all`: resolved ones too (ours)"),
             Parameter(name="limit", meaning="1 to 500; 50"),
         ),

@@ -137,7 +137,10 @@ ROUTES = (
     Route(
         method="GET", path="/workspaces/{id}/chat-history", handler=chat_history, section="24.7", access="workspace",
         summary="What the person and the agent said.", answers={200: wire.ChatHistory},
-        parameters=(Parameter(name="limit", meaning="turns, 1 to 200; 50"), Parameter(name="before_ts", meaning="RFC 3339")),
+        parameters=(
+            Parameter(name="limit", meaning="turns, 1 to 200; 50"),
+            Parameter(name="before_ts", meaning="RFC 3339", schema={"type": "string", "format": "date-time"}),
+        ),
         test="test_talking.py::test_the_chat_history_has_both_sides_in_order",
     ),
 )  # fmt: skip

@@ -43,6 +43,7 @@ MAX_CHARS = {"name": 255, "role": 1000, "runtime": 100, "workspace_dir": 4096}
 
 _COSMETIC = frozenset({"name", "role", "x", "y", "collapsed"})
 _CHANGEABLE = _COSMETIC | {"tier", "parent_id", "runtime", "workspace_dir"}
+_NULLABLE = frozenset({"parent_id", "role", "workspace_dir"})
 _MAX_COORDINATE = 1e9
 
 
@@ -159,7 +160,8 @@ async def patch(platform: Platform, request: Request) -> Response:
     credentials = credentials_of(request)
     await platform.store.read(platform.auth.require_workspace, credentials, workspace_id)
     data = await web.read_object(request)
-    changes = {key: value for key, value in data.items() if key in _CHANGEABLE}
+    # Null takes away what a workspace need not have, and is as good as nothing for what it must have.
+    changes = {key: data[key] for key in _CHANGEABLE & data.keys() if data[key] is not None or key in _NULLABLE}
     if not _COSMETIC.issuperset(changes) and not platform.auth.is_admin(credentials):
         raise Refusal(
             403,
@@ -301,7 +303,7 @@ def _check_change(key: str, value: Any) -> None:
         if not isinstance(value, bool):
             raise Refusal(400, "collapsed must be true or false")
         return
-    if key in {"parent_id", "role", "workspace_dir"} and value is None:
+    if value is None:
         return
     if not isinstance(value, str):
         raise Refusal(400, f"{key} must be a string")
