@@ -139,6 +139,25 @@ MOLECULE_DELIVERY_MODE = Variable(
     kind="choice",
     choices=("push", "poll"),
 )
+MOLECULE_A2A_TOKEN = Variable(
+    "MOLECULE_A2A_TOKEN", "Secret that senders of A2A messages show where a2a.inbound_auth is bearer.", secret=True
+)
+MOLECULE_A2A_TOKEN_FILE = Variable(
+    "MOLECULE_A2A_TOKEN_FILE", "File that holds that secret; it wins over MOLECULE_A2A_TOKEN.", kind="path"
+)
+MOLECULE_A2A_REQUIRE_AUTH = Variable(
+    "MOLECULE_A2A_REQUIRE_AUTH",
+    "Take A2A messages only with the platform's inbound secret, where a2a.inbound_auth asks for nothing.",
+    kind="flag",
+)
+MOLECULE_SMOKE_MODE = Variable(
+    "MOLECULE_SMOKE_MODE",
+    "1, true, yes or on: run one turn of the adapter without a platform, and exit 1 only for what cannot be imported.",
+    kind="flag",
+)
+MOLECULE_SMOKE_TIMEOUT_SECS = Variable(
+    "MOLECULE_SMOKE_TIMEOUT_SECS", "Seconds of that turn; anything but a positive number means 5.", default="5"
+)
 MODEL = Variable("MODEL", "Model of the workspace, over config.yaml.")
 MOLECULE_MODEL = Variable("MOLECULE_MODEL", "Model of the workspace, over MODEL and config.yaml.")
 MODEL_PROVIDER = Variable("MODEL_PROVIDER", "Deprecated name of MODEL (it holds a model id).")

@@ -137,6 +137,12 @@ class A2AConfig(Block):
         default=None, json_schema_extra={"x-environment": ["MOLECULE_DELIVERY_MODE"]}
     )
     """How the platform delivers messages; push when nothing says otherwise."""
+    inbound_auth: Annotated[Literal["none", "bearer", "platform"], AnyCase] = "none"
+    """Who may send messages: everybody, holders of `MOLECULE_A2A_TOKEN`, or the platform with its inbound secret."""
+    allowed_hosts: Texts = ()
+    """Names under which this workspace is reached, besides addresses, its own names and names of private networks."""
+    max_requests: Count = 128
+    """A2A requests served at once; more are told to come back."""
 
 
 class DelegationConfig(Block):
