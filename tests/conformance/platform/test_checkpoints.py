@@ -49,6 +49,28 @@ async def test_a_step_that_is_done_again_replaces_itself(site: Site) -> None:
     assert [(row["step_index"], row["payload"]) for row in await site.get(alice, "checkpoints/wf")] == [(4, 2)]
 
 
+@pytest.mark.contract("13.2", "23.16", era="april")
+async def test_a_workflow_called_latest_is_stored_and_deleted_and_cannot_be_read(site: Site) -> None:
+    alice = await site.create("alice")
+    await done(site, alice, "latest", "hidden")
+    await done(site, alice, "wf", "fetch")
+    assert (await site.get(alice, "checkpoints/latest"))["step_name"] == "fetch"
+    gone = await site.http.delete(f"/workspaces/{alice.id}/checkpoints/latest", headers=alice.auth)
+    assert (gone.status_code, gone.json()) == (200, {"deleted": 1, "workflow_id": "latest"})
+    assert (await site.get(alice, "checkpoints/latest"))["step_name"] == "fetch"
+
+
+@pytest.mark.contract("13.2", "1.5", era="june")
+async def test_checkpoints_are_of_one_workspace_only(site: Site) -> None:
+    _, left, right = await site.family()
+    await done(site, left, "wf", "fetch", payload="mine")
+    for path in ("checkpoints/wf", "checkpoints/latest"):
+        refusal(await site.http.get(f"/workspaces/{right.id}/{path}", headers=right.auth), 404)
+        refusal(await site.http.get(f"/workspaces/{left.id}/{path}", headers=right.auth), 401)
+    refusal(await site.http.delete(f"/workspaces/{right.id}/checkpoints/wf", headers=right.auth), 404)
+    assert len(await site.get(left, "checkpoints/wf")) == 1
+
+
 @pytest.mark.contract("13.2", era="april")
 @pytest.mark.parametrize("body", [{}, {"workflow_id": "w"}, {"step_name": "s"}, {"workflow_id": 1, "step_name": "s"}])
 async def test_an_incomplete_checkpoint_is_refused(site: Site, body: dict[str, Any]) -> None:

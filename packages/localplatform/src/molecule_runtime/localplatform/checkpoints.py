@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MAX_PAYLOAD_BYTES = 1024 * 1024
 NOT_FOUND = "checkpoint not found"
+LATEST = "latest"
 
 
 async def create(platform: Platform, request: Request) -> Response:
@@ -30,15 +31,15 @@ async def create(platform: Platform, request: Request) -> Response:
     wanted = web.validate(wire.CheckpointRequest, await web.read_object(request))
     payload = web.dump(wanted.payload)
     if len(payload) > MAX_PAYLOAD_BYTES:
-        raise Refusal(413, "payload too large", max_bytes=MAX_PAYLOAD_BYTES)
+        hint = f"at most {MAX_PAYLOAD_BYTES} bytes of JSON; store it elsewhere, and where it is here"
+        raise Refusal(413, "payload too large", max_bytes=MAX_PAYLOAD_BYTES, hint=hint)
 
     def store(connection: sqlite3.Connection) -> str:
-        if not checkpoints.has_room(connection, own.id, wanted.workflow_id, wanted.step_name):
-            raise Refusal(
-                409,
-                "too many steps",
-                hint=f"at most {checkpoints.MAX_STEPS} of one workflow; delete the workflow's first",
+        if not checkpoints.has_room(connection, own.id, wanted.workflow_id, wanted.step_name, len(payload)):
+            limits = (
+                f"at most {checkpoints.MAX_STEPS} steps of one workflow and {checkpoints.MAX_BYTES} bytes of payloads"
             )
+            raise Refusal(409, "too many steps", hint=f"{limits}; delete the workflow's steps when it is over")
         return checkpoints.put(
             connection,
             workspace_id=own.id,
@@ -78,9 +79,9 @@ async def latest(platform: Platform, request: Request) -> Response:
 
 
 async def delete(platform: Platform, request: Request) -> Response:
-    """`DELETE /workspaces/:id/checkpoints/:wfid`."""
+    """`DELETE /workspaces/:id/checkpoints/:wfid`: also of a workflow that is called `latest`, which cannot be read (23.16)."""
     own = await require_own(platform, request)
-    workflow_id: str = request.path_params["workflow_id"]
+    workflow_id: str = request.path_params.get("workflow_id", LATEST)
     deleted = await platform.store.write(checkpoints.delete, own.id, workflow_id)
     if not deleted:
         raise Refusal(404, NOT_FOUND)
@@ -104,7 +105,7 @@ _TEST = "test_checkpoints.py::test_steps_of_a_workflow_are_listed_from_the_last"
 ROUTES = (
     Route(
         method="POST", path="/workspaces/{id}/checkpoints", handler=create, section="13.2", access="workspace",
-        summary="A step is done.", body=wire.CheckpointRequest, answers={201: wire.Checkpoint}, refusals=(409,), test=_TEST,
+        summary="A step is done.", body=wire.CheckpointRequest, answers={201: wire.Saved}, refusals=(409,), test=_TEST,
     ),
     Route(
         method="GET", path="/workspaces/{id}/checkpoints/latest", handler=latest, section="13.2", access="workspace",
@@ -116,6 +117,11 @@ ROUTES = (
     ),
     Route(
         method="DELETE", path="/workspaces/{id}/checkpoints/{workflow_id}", handler=delete, section="13.2", access="workspace",
-        summary="The workflow is over.", test=_TEST,
+        summary="The workflow is over.", answers={200: wire.Deleted}, test=_TEST,
+    ),
+    Route(
+        method="DELETE", path="/workspaces/{id}/checkpoints/latest", handler=delete, section="13.2, 23.16", access="workspace",
+        summary="The same, of a workflow that is called `latest`.", answers={200: wire.Deleted},
+        test="test_checkpoints.py::test_a_workflow_called_latest_is_stored_and_deleted_and_cannot_be_read",
     ),
 )  # fmt: skip

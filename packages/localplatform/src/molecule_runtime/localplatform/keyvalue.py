@@ -50,7 +50,8 @@ async def put(platform: Platform, request: Request) -> Response:
     wanted = web.validate(wire.SetValueRequest, data)
     value_json = web.dump(wanted.value)
     if len(value_json) > MAX_VALUE_BYTES:
-        raise Refusal(413, "value too large", max_bytes=MAX_VALUE_BYTES)
+        hint = f"at most {MAX_VALUE_BYTES} bytes of JSON under one key"
+        raise Refusal(413, "value too large", max_bytes=MAX_VALUE_BYTES, hint=hint)
     now = platform.now()
     expires_at = None if wanted.ttl_seconds is None else now + wanted.ttl_seconds * timestamps.SECOND
 
@@ -61,8 +62,9 @@ async def put(platform: Platform, request: Request) -> Response:
         if expected is not None and expected != (current or 0):
             hint = "read the entry again and repeat the change on what it holds now"
             raise Refusal(409, "version conflict", expected_version=expected, current_version=current, hint=hint)
-        if row is None and key_values.count(connection, own.id) >= key_values.MAX_KEYS:
-            raise Refusal(409, "too many keys", hint=f"at most {key_values.MAX_KEYS}; delete one first")
+        if not key_values.has_room(connection, own.id, wanted.key, len(value_json), now):
+            limits = f"at most {key_values.MAX_KEYS} keys and {key_values.MAX_BYTES} bytes of values"
+            raise Refusal(409, "too many values", hint=f"{limits}; delete some first")
         version = (current or 0) + 1
         key_values.put(
             connection, own.id, wanted.key, value_json.decode(), version=version, expires_at=expires_at, now=now

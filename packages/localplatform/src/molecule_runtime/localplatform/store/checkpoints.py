@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     import sqlite3
 
 MAX_STEPS = 1000
-"""Of one workflow."""
+MAX_BYTES = 8 * 1024 * 1024
+"""Of all payloads of one workflow: its steps are listed at once, and clients stop reading at 10 MiB."""
 
 _COLUMNS = "id, workspace_id, workflow_id, step_name, step_index, payload_json, completed_at"
 
@@ -74,10 +75,11 @@ def delete(connection: sqlite3.Connection, workspace_id: str, workflow_id: str) 
     ).rowcount
 
 
-def has_room(connection: sqlite3.Connection, workspace_id: str, workflow_id: str, step_name: str) -> bool:
-    """Tell whether a workflow may have this step too."""
-    (others,) = connection.execute(
-        "SELECT count(*) FROM checkpoints WHERE workspace_id = ? AND workflow_id = ? AND step_name <> ?",
+def has_room(connection: sqlite3.Connection, workspace_id: str, workflow_id: str, step_name: str, size: int) -> bool:
+    """Tell whether a workflow may have this step, with a payload of so many bytes, beside its others."""
+    count, total = connection.execute(
+        "SELECT count(*), coalesce(sum(length(CAST(payload_json AS BLOB))), 0) FROM checkpoints"
+        " WHERE workspace_id = ? AND workflow_id = ? AND step_name <> ?",
         (workspace_id, workflow_id, step_name),
     ).fetchone()
-    return int(others) < MAX_STEPS
+    return int(count) < MAX_STEPS and int(total) + size <= MAX_BYTES

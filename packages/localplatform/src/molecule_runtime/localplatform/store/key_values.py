@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     import sqlite3
 
 MAX_KEYS = 1000
-"""Of one workspace."""
+MAX_BYTES = 8 * 1024 * 1024
+"""Of all values of one workspace: they are listed at once, and clients stop reading at 10 MiB."""
 
 _COLUMNS = "key, value_json, version, expires_at, updated_at"
 
@@ -67,10 +68,14 @@ def delete(connection: sqlite3.Connection, workspace_id: str, key: str) -> None:
     connection.execute("DELETE FROM key_values WHERE workspace_id = ? AND key = ?", (workspace_id, key))
 
 
-def count(connection: sqlite3.Connection, workspace_id: str) -> int:
-    """Return how many entries a workspace has, expired ones too."""
-    (number,) = connection.execute("SELECT count(*) FROM key_values WHERE workspace_id = ?", (workspace_id,)).fetchone()
-    return int(number)
+def has_room(connection: sqlite3.Connection, workspace_id: str, key: str, size: int, now: int) -> bool:
+    """Tell whether a workspace may keep a value of so many bytes under this key, beside its others."""
+    count, total = connection.execute(
+        "SELECT count(*), coalesce(sum(length(CAST(value_json AS BLOB))), 0) FROM key_values"
+        " WHERE workspace_id = ? AND key <> ? AND (expires_at IS NULL OR expires_at > ?)",
+        (workspace_id, key, now),
+    ).fetchone()
+    return int(count) < MAX_KEYS and int(total) + size <= MAX_BYTES
 
 
 def expire(connection: sqlite3.Connection, now: int) -> None:
