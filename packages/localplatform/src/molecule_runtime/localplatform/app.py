@@ -131,7 +131,10 @@ class _Application:
         handlers, scope["path_params"] = self._tree.find(scope["path"])
         method: str = scope["method"]
         handler = handlers.get("GET" if method == "HEAD" else method)
-        if handler is None:
+        if scope["path"] in self._sockets:
+            hint = f"open it as a WebSocket: ws://HOST:PORT{scope['path']}"
+            response = web.answer({"error": "upgrade required", "hint": hint}, 426, {"Upgrade": "websocket"})
+        elif handler is None:
             response = _unknown(scope, 405 if handlers else 404, allowed=handlers)
         else:
             response = await _answer(handler, platform, Request(scope, receive, send))
