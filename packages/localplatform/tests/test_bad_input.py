@@ -175,7 +175,8 @@ def sample_of(schema: dict[str, Any]) -> Any:
             return sample_of(next(choice for choice in schema[key] if choice.get("type") != "null"))
     if schema.get("type") == "object":
         return {name: sample_of(schema["properties"][name]) for name in schema.get("required", ())}
-    return {"string": "x", "integer": 1, "number": 1, "boolean": True, "array": []}.get(schema.get("type", ""), {})
+    simplest: dict[str, Any] = {"string": "x", "integer": 1, "number": 1, "boolean": True, "array": []}
+    return simplest.get(schema.get("type", ""), {})
 
 
 def body_schema_of(route: Route) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from .raw import alive, exchange, harmless, request
-from .site import refusal
+from .site import envelope, refusal
 
 if TYPE_CHECKING:
     from .site import Site
@@ -278,7 +278,7 @@ async def test_who_claims_to_be_somebody_else_is_refused(site: Site) -> None:
         {"X-Workspace-ID": parent.id},
     ]
     for headers in claims:
-        message = {"method": "message/send", "params": {"message": {"role": "user", "parts": []}}}
+        message = envelope("hi")
         answer = await site.http.post(f"/workspaces/{right.id}/a2a", json=message, headers=headers)
         assert answer.status_code in {401, 403}, answer.text
         for path in (f"/registry/discover/{right.id}", f"/workspaces/{right.id}/schedules/health"):
