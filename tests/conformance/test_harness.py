@@ -36,11 +36,12 @@ def test_of_ours(): pass
 
 
 def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run pytest there with the harness's own settings only."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MOLECULE_")}
+    """Run pytest there with the harness's own settings, and with the plugins that it needs."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MOLECULE_", "PYTEST_"))}
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    plugins = ("-p", "anyio.pytest_plugin", "-p", "pytest_timeout", "-p", "no:cacheprovider")
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib",
-         *arguments],
+        [sys.executable, "-m", "pytest", "-q", "-o", "addopts=--import-mode=importlib", *plugins, *arguments],
         cwd=folder, env=environment | variables, capture_output=True, text=True, timeout=RUN_SECONDS, check=False,
     )  # fmt: skip
 
