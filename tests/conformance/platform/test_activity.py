@@ -6,6 +6,7 @@ import datetime
 import uuid
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 
 from .site import Member, envelope, refusal
@@ -101,6 +102,29 @@ async def test_a_report_without_a_type_is_refused(site: Site, body: bytes) -> No
     assert await listed(site, member) == []
 
 
+@pytest.mark.contract("7.2", "23.13", era="april")
+async def test_a_report_about_something_that_is_no_workspace_is_taken(site: Site) -> None:
+    # Whether the row is kept is the server's own affair; the agent never hears of a failure.
+    member = await site.create()
+    await report(site, member, "odd", target_id="The Helper")
+    await report(site, member, "even")
+    assert (await summaries(site, member))[0] == "even"
+
+
+@pytest.mark.contract("7.1", "7.2", era="april")
+async def test_long_reports_are_kept_whole(site: Site) -> None:
+    member = await site.create()
+    body = {
+        "activity_type": "error",
+        "summary": "s" * 5000,
+        "error_detail": "ü" * 20_000,
+        "request_body": {"x": "y" * 50_000},
+    }
+    await site.post(member, "activity", body)
+    (row,) = await listed(site, member)
+    assert {key: row[key] for key in body} == body
+
+
 @pytest.mark.contract("7.2", "23.14", era="april")
 async def test_nobody_reports_in_anothers_name(site: Site) -> None:
     _, member, peer = await site.family()
@@ -124,11 +148,16 @@ async def test_the_newest_row_comes_first_and_the_limit_holds(site: Site) -> Non
 
 
 @pytest.mark.contract("7.1", "21", era="april")
-async def test_a_hundred_rows_are_listed_where_nobody_says_how_many(site: Site) -> None:
+async def test_a_hundred_rows_are_listed_where_nobody_says_how_many_and_five_hundred_at_most(site: Site) -> None:
     member = await site.create()
-    await report(site, member, *(str(number) for number in range(101)))
+    batches = 17
+    async with anyio.create_task_group() as group:
+        for number in range(batches):
+            group.start_soon(report, site, member, *(f"{number}" for _ in range(30)))
     assert len(await listed(site, member)) == 100
     assert len(await listed(site, member, limit=101)) == 101
+    for limit in (500, 501, 30 * batches):
+        assert len(await listed(site, member, limit=limit)) == 500
 
 
 @pytest.mark.contract("7.1", era="april")
@@ -146,6 +175,7 @@ async def test_rows_are_filtered_by_who_caused_them(site: Site, agent: Agent) ->
     await site.register(member, agent)
     await site.send(None, member, "from the person")
     await site.send(peer, member, "from a peer")
+    await site.inbox(member, 2)
     assert [row["source_id"] for row in await listed(site, member, source="canvas")] == [None]
     assert [row["source_id"] for row in await listed(site, member, source="agent")] == [peer.id]
     refusal(await refused(site, member, source="elsewhere"), 400)
@@ -162,6 +192,26 @@ async def test_rows_after_a_cursor_come_in_ascending_order(site: Site) -> None:
     await report(site, member, "five")
     assert await summaries(site, member, since_id=rows["four"]) == ["five"]
     assert await summaries(site, member, since_id=rows["one"], type="error") == []
+
+
+@pytest.mark.contract("24.4", era="june")
+async def test_a_cursor_goes_with_the_other_filters(site: Site, agent: Agent) -> None:
+    parent, member, peer = await site.family()
+    await site.register(member, agent)
+    await report(site, member, "begin")
+    (begin,) = await listed(site, member)
+    for who in (None, peer, parent, peer):
+        await site.send(who, member)
+    await site.inbox(member, 4)
+    await report(site, member, "end")
+    query = {"since_id": begin["id"], "type": "a2a_receive"}
+    sources = [row["source_id"] for row in await listed(site, member, **query)]
+    assert sources == [None, peer.id, parent.id, peer.id]
+    assert len(await listed(site, member, **query, peer_id=peer.id)) == 2
+    assert len(await listed(site, member, **query, source="canvas")) == 1
+    assert len(await listed(site, member, **query, source="agent", limit=2)) == 2
+    rows = await listed(site, member, since_id=begin["id"], since_secs=3600)
+    assert [row["activity_type"] for row in rows] == ["a2a_receive"] * 4 + ["agent_log"]
 
 
 @pytest.mark.contract("24.4", era="june")
@@ -211,6 +261,7 @@ async def test_rows_from_or_to_one_peer_are_listed(site: Site, agent: Agent) -> 
     await site.register(member, agent)
     await site.send(peer, member, "from the peer")
     await site.send(parent, member, "from the parent")
+    await site.inbox(member, 2)
     await report(site, member, "to the peer", target_id=peer.id)
     rows = await listed(site, member, peer_id=peer.id)
     assert [(row["source_id"], row["target_id"]) for row in rows] == [(member.id, peer.id), (peer.id, member.id)]
@@ -264,7 +315,7 @@ async def test_what_an_agent_says_to_the_person_is_a_notify_row(site: Site) -> N
              {"uri": "https://example.com/b", "name": "b"}]  # fmt: skip
     assert await site.post(member, "notify", {"message": "it is done", "attachments": files}) == {"status": "sent"}
     assert await site.post(member, "notify", {"message": "really"}) == {"status": "sent"}
-    plain, attached = await listed(site, member, type="a2a_receive")
+    plain, attached = await listed(site, member, type="a2a_receive", source="canvas")
     assert (attached["method"], attached["source_id"]) == ("notify", None)
     assert "request_body" not in attached
     assert attached["response_body"]["result"] == "it is done"
@@ -288,8 +339,11 @@ async def test_a_message_to_the_person_needs_its_parts(site: Site, body: dict[st
 
 @pytest.mark.contract("7.3", era="april")
 async def test_a_workspace_that_is_not_there_says_nothing(site: Site) -> None:
-    answer = await site.http.post(f"/workspaces/{uuid.uuid4()}/notify", json={"message": "x"}, headers=site.admin)
-    refusal(answer, 404, "workspace not found")
+    gone = await site.create()
+    await site.http.delete(f"/workspaces/{gone.id}", headers=site.admin)
+    for workspace_id in (gone.id, str(uuid.uuid4())):
+        answer = await site.http.post(f"/workspaces/{workspace_id}/notify", json={"message": "x"}, headers=site.admin)
+        refusal(answer, 404, "workspace not found")
 
 
 @pytest.mark.contract("24.3", "24.4", "26.3", era="june")

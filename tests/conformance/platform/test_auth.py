@@ -90,6 +90,13 @@ async def test_every_live_token_of_a_workspace_counts(site: Site) -> None:
         assert (await ask(site, member, "GET", "activity", headers)).status_code == 200
 
 
+@pytest.mark.contract("1.5", era="april")
+async def test_blanks_around_a_bearer_do_not_count(site: Site) -> None:
+    member = await site.create()
+    answer = await ask(site, member, "GET", "activity", {"Authorization": f"Bearer   {member.token}"})
+    assert answer.status_code == 200, answer.text
+
+
 @pytest.mark.contract("1.5", era="june")
 async def test_a_workspace_that_is_not_there_tells_nothing_to_strangers(site: Site) -> None:
     member = await site.create()

@@ -161,7 +161,7 @@ async def test_falling_ill_and_getting_well_are_told(site: Site, agent: Agent) -
         payload = (await frames.frame("WORKSPACE_DEGRADED", member))["payload"]
         assert (payload["error_rate"], payload["sample_error"]) == (0.75, "a fault")
         await site.beat(member)
-        await frames.frame("WORKSPACE_ONLINE", member)
+        await frames.frame("WORKSPACE_ONLINE", member, recovered_from="degraded")
         # Nothing is told of what did not change.
         await site.beat(member, current_task="the end")
         await frames.frame("TASK_UPDATED", member, current_task="the end")

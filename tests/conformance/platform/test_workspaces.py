@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .listening import listening
 from .site import Member, refusal
 
 if TYPE_CHECKING:
@@ -71,6 +72,18 @@ async def test_an_external_workspace_with_a_url_is_online_at_once_and_has_no_tok
     assert await site.status_of(member) == "online"
 
 
+@pytest.mark.contract("24.3", "24.11", era="june")
+async def test_a_workspace_may_be_created_as_one_that_polls(site: Site) -> None:
+    member = await site.create(delivery_mode="poll")
+    # It need not have been there yet.
+    answer = await site.send(None, member, "early")
+    assert (answer.status_code, answer.json()["delivery_mode"]) == (200, "poll")
+    assert len(await site.inbox(member)) == 1
+    body = {"id": member.id, "agent_card": {"name": member.name}}
+    answer = await site.http.post("/registry/register", json=body, headers=member.auth)
+    assert answer.json()["delivery_mode"] == "poll", answer.text
+
+
 @pytest.mark.contract("14.5", "2.4", era="june")
 async def test_an_external_workspace_waits_for_its_agent(site: Site) -> None:
     assert await site.status_of(await site.create()) == "awaiting_agent"
@@ -84,6 +97,13 @@ async def test_a_workspace_that_the_platform_runs_is_provisioned(site: Site) -> 
     assert (made["status"], made["workspace_access"]) == ("provisioning", "read_only")
     assert isinstance(made["awareness_namespace"], str)
     assert "connection" not in made
+
+
+@pytest.mark.contract("24.11", era="june")
+async def test_a_workspace_that_names_no_runtime_runs_claude_code(site: Site) -> None:
+    answer = await create(site, name=f"hosted {uuid.uuid4()}")
+    row = await site.read(Member(answer.json()["id"], "", ""))
+    assert (row["runtime"], row["status"]) == ("claude-code", "provisioning")
 
 
 @pytest.mark.contract("14.2", "14.1", era="april")
@@ -133,10 +153,37 @@ async def test_a_workspace_without_a_name_is_refused(site: Site, body: bytes) ->
 
 @pytest.mark.contract("14.2", "21", era="april")
 async def test_the_longest_names_are_taken(site: Site) -> None:
-    name = f"{uuid.uuid4()} ".ljust(255, "é")
+    name = f"{uuid.uuid4()} ".ljust(255, "n")
     answer = await create(site, name=name, role="r" * 1000, model="m" * 100, runtime="external", external=True)
     assert answer.status_code == 201, answer.text
     assert (await site.read(Member(answer.json()["id"], "", "")))["name"] == name
+
+
+@pytest.mark.contract("14.2", "14.3", era="april")
+async def test_names_are_written_in_any_language(site: Site) -> None:
+    name = f"Zoë Ōkami 狼 🐺 {uuid.uuid4()}"
+    answer = await create(site, name=name, role="наблюдает", runtime="external", external=True)
+    assert answer.status_code == 201, answer.text
+    member = Member(answer.json()["id"], name, answer.json()["connection"]["auth_token"])
+    row = await site.read(member)
+    assert (row["name"], row["role"]) == (name, "наблюдает")
+    assert (await patch(site, member, {"role": "يراقب"})).status_code == 200
+    assert (await site.read(member))["role"] == "يراقب"
+
+
+@pytest.mark.contract("14.2", era="june")
+@pytest.mark.parametrize(
+    "fields",
+    [{"workspace_access": "all"}, {"max_concurrent_tasks": "many"}, {"max_concurrent_tasks": 0}, {"external": "perhaps"},
+     {"canvas": 7}, {"secrets": ["KEY"]}, {"budget_limit": "much"}, {"budget_limit": -1}, {"delivery_mode": "pull"},
+     {"initial_memories": [{"content": "x", "scope": "EVERYWHERE"}]}, {"parent_id": "Not An Id"}],
+    ids=str,
+)  # fmt: skip
+async def test_a_workspace_is_not_created_with_what_makes_no_sense(site: Site, fields: dict[str, Any]) -> None:
+    name = f"alice {uuid.uuid4()}"
+    refusal(await create(site, **{"name": name, "runtime": "external", "external": True, **fields}), 400)
+    listed = (await site.http.get("/workspaces", headers=site.admin)).json()
+    assert name not in {row["name"] for row in listed}
 
 
 @pytest.mark.contract("1.5", "24.11", "28.2", era="june")
@@ -278,6 +325,18 @@ async def test_a_workspace_without_children_is_removed_at_once(site: Site) -> No
     member = await site.create()
     answer = await remove(site, member)
     assert (answer.status_code, answer.json()) == (200, {"status": "removed", "cascade_deleted": 0})
+
+
+@pytest.mark.contract("14.2", "14.3", "14.5", "17.5", era="april")
+async def test_the_beginning_and_the_end_of_a_workspace_are_told(site: Site) -> None:
+    async with listening(site.server, site.admin) as frames:
+        member = await site.create()
+        await frames.frame("WORKSPACE_AWAITING_AGENT", member)
+        answer = await create(site, name=f"hosted {uuid.uuid4()}", tier=2)
+        hosted = Member(answer.json()["id"], "", "")
+        await frames.frame("WORKSPACE_PROVISIONING", hosted, tier=2)
+        await remove(site, member)
+        await frames.frame("WORKSPACE_REMOVED", member)
 
 
 @pytest.mark.contract("14.3", era="april")
