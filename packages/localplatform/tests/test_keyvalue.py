@@ -128,6 +128,21 @@ async def test_a_payload_and_all_payloads_of_a_workflow_are_bounded(world: World
     assert [row["step_index"] for row in json.loads(answer.content)] == [7, 6, 5, 4, 3, 2, 1, 0]
 
 
+async def test_a_slash_in_a_key_or_in_the_id_of_a_workflow_is_part_of_it(world: World) -> None:
+    alice = await world.create()
+    base = f"/workspaces/{alice.id}"
+    await put(world, alice, "a/b c", 1)
+    await done(world, alice, "s", workflow_id="repo/run/1")
+    for path in ("memory/a%2Fb%20c", "memory/a%2fb c", "checkpoints/repo%2Frun%2F1"):
+        answer = await world.http.get(f"{base}/{path}", headers=alice.auth)
+        assert answer.status_code == 200, path
+    assert (await world.http.get(f"{base}/memory/a/b c", headers=alice.auth)).status_code == 404
+    await world.http.delete(f"{base}/memory/a%2Fb%20c", headers=alice.auth)
+    assert await keys(world, alice) == []
+    gone = await world.http.delete(f"{base}/checkpoints/repo%2Frun%2F1", headers=alice.auth)
+    assert gone.json() == {"deleted": 1, "workflow_id": "repo/run/1"}
+
+
 async def test_values_and_checkpoints_go_with_their_workspace(world: World) -> None:
     alice = await world.create()
     await put(world, alice, "k", 1)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import sqlite3
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.routing import Router
@@ -84,11 +85,11 @@ class Tree:
             node.handlers[route.method] = route.handler
         return tree
 
-    def find(self, path: str) -> tuple[dict[str, Handler], dict[str, str]]:
+    def find(self, segments: Iterable[str]) -> tuple[dict[str, Handler], dict[str, str]]:
         """Return the handlers of a path by method, none where there is no such route, and what stands for its placeholders."""
         parameters: dict[str, str] = {}
         node = self
-        for segment in path.split("/")[1:]:
+        for segment in segments:
             found = node._literal.get(segment)
             if found is None and segment and (found := node._any) is not None:
                 parameters[found._name] = segment
@@ -128,7 +129,7 @@ class _Application:
             else:
                 await websocket.send_denial_response(_unknown(scope, 404))
             return
-        handlers, scope["path_params"] = self._tree.find(scope["path"])
+        handlers, scope["path_params"] = self._tree.find(_segments(scope))
         method: str = scope["method"]
         handler = handlers.get("GET" if method == "HEAD" else method)
         if scope["path"] in self._sockets:
@@ -139,6 +140,14 @@ class _Application:
         else:
             response = await _answer(handler, platform, Request(scope, receive, send))
         await response(scope, receive, send)
+
+
+def _segments(scope: Scope) -> list[str]:
+    raw: bytes | None = scope.get("raw_path")
+    if raw is None or b"%2" not in raw:
+        return cast("str", scope["path"]).split("/")[1:]
+    # A slash that was percent-encoded belongs to its segment: keys and ids of workflows may have some.
+    return [unquote(segment) for segment in raw.decode("latin-1").split("/")[1:]]
 
 
 async def _answer(handler: Handler, platform: Platform, request: Request) -> Response:
