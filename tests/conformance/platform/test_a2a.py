@@ -232,6 +232,17 @@ async def test_a_message_to_a_polling_workspace_waits_in_its_inbox(site: Site) -
     assert human["source_id"] is None
 
 
+@pytest.mark.contract("5.5", "24.3", "ours", era="june")
+async def test_a_message_that_is_sent_again_is_in_an_inbox_once(site: Site) -> None:
+    # The README: "a retry is not a second message"; that of another sender is.
+    parent, sender, target = await site.family()
+    await site.register(target)
+    for who in (sender, sender, parent, sender):
+        answer = await site.send(who, target, message_id="the same")
+        assert (answer.status_code, answer.json()["status"]) == (200, "queued")
+    assert [row["source_id"] for row in await site.inbox(target, 2)] == [parent.id, sender.id]
+
+
 @pytest.mark.contract("24.3", "5.1", "5.2", era="june")
 async def test_a_message_for_an_inbox_is_checked_like_any_other(site: Site) -> None:
     _, sender, target = await site.family()

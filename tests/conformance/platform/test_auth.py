@@ -97,6 +97,15 @@ async def test_blanks_around_a_bearer_do_not_count(site: Site) -> None:
     assert answer.status_code == 200, answer.text
 
 
+@pytest.mark.contract("1.5", "ours", era="june")
+async def test_the_word_bearer_may_be_written_in_any_case(site: Site) -> None:
+    # The README: "the scheme word has no case (RFC 9110)".
+    member = await site.create()
+    for word in ("bearer", "BEARER"):
+        answer = await ask(site, member, "GET", "activity", {"Authorization": f"{word} {member.token}"})
+        assert answer.status_code == 200, answer.text
+
+
 @pytest.mark.contract("1.5", era="june")
 async def test_a_workspace_that_is_not_there_tells_nothing_to_strangers(site: Site) -> None:
     member = await site.create()

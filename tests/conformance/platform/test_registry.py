@@ -55,6 +55,38 @@ async def test_a_workspace_with_a_token_registers_with_it_only(site: Site, agent
     assert (await site.http.post("/registry/register", json=body, headers=member.auth)).status_code == 200
 
 
+@pytest.mark.contract("4.1", "24.1", "ours", era="june")
+async def test_a_token_that_came_with_the_creation_is_needed_to_register(site: Site) -> None:
+    # The README: "else whoever knows an id could register in its place".
+    member = await site.create()
+    body = {"id": member.id, "agent_card": CARD, "delivery_mode": "poll"}
+    refusal(await site.http.post("/registry/register", json=body), 401, "missing workspace auth token")
+    assert "auth_token" not in await site.register(member)
+
+
+@pytest.mark.contract("4.1", "14.1", "ours", era="june")
+async def test_an_id_need_not_be_a_uuid(site: Site) -> None:
+    # The README: "1 to 128 lowercase letters, digits and hyphens are an id".
+    new = Member(f"agent-{uuid.uuid4().hex}", "", "")
+    site.created.append(new.id)
+    member = Member(new.id, "", (await site.register(new))["auth_token"])
+    assert (await site.read(member))["id"] == member.id
+    assert await site.get(member, "activity") == []
+    for bad in ("Agent-1", "a_b", "a" * 129, "-../x", ""):
+        body = {"id": bad, "agent_card": CARD, "delivery_mode": "poll"}
+        refusal(await site.http.post("/registry/register", json=body), 400)
+
+
+@pytest.mark.contract("4.1", "20.4", "ours", era="june")
+async def test_a_loopback_address_is_taken_and_replaced_by_the_next_registration(site: Site, agent: Agent) -> None:
+    # The README: "nothing maps ports here, and an agent restarts on another port".
+    member = await site.create()
+    await site.register(member, agent, url="http://127.0.0.1:9/")
+    assert (await site.read(member))["url"] == "http://127.0.0.1:9/"
+    await site.register(member, agent)
+    assert (await site.read(member))["url"] == agent.url
+
+
 @pytest.mark.contract("4.1", "2.5", era="april")
 async def test_a_registration_puts_the_workspace_online_with_its_url_and_card(site: Site, agent: Agent) -> None:
     parent = await site.create("parent")
