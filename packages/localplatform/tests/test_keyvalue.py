@@ -72,7 +72,8 @@ async def test_the_end_of_values_is_found_without_reading_them(world: World) -> 
 )
 async def test_wrong_fields_are_refused_by_name(world: World, fields: dict[str, Any]) -> None:
     alice = await world.create()
-    refused = await put(world, alice, **{"key": "k", "value": 1, **fields})
+    body = {"key": "k", "value": 1, **fields}
+    refused = await world.http.post(f"/workspaces/{alice.id}/memory", json=body, headers=alice.auth)
     assert refused.status_code == 400
     assert next(iter(fields)) in refused.json()["hint"]
     assert await keys(world, alice) == []

@@ -125,14 +125,6 @@ async def test_another_organisations_memories_are_not_in_the_namespace_of_ones_o
     assert len(await recalled(world, child, scope="GLOBAL")) == 2  # of the whole tenant (8.1)
 
 
-async def test_what_a_removed_workspace_told_its_team_is_not_told_any_more(world: World) -> None:
-    _, left, right = await world.family()
-    await remember(world, left, "from the left", "TEAM")
-    assert await recalled(world, right, scope="TEAM") == ["from the left"]
-    await world.http.delete(f"/workspaces/{left.id}", headers=world.admin)
-    assert await recalled(world, right, scope="TEAM") == []
-
-
 async def test_a_workspace_is_created_with_all_its_memories_and_secrets_or_not_at_all(world: World) -> None:
     parent = await world.create("parent")
     secret = "ghp_" + "A1b2C3d4E5" * 4

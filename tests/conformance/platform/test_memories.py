@@ -78,6 +78,32 @@ async def test_memories_of_a_team_are_those_of_the_parent_and_its_children(site:
     assert await recalled(site, right, scope="LOCAL") == []
 
 
+@pytest.mark.contract("8.1", era="april")
+async def test_what_a_removed_workspace_told_its_team_is_not_told_any_more(site: Site) -> None:
+    _, left, right = await site.family()
+    await remember(site, left, "from the left", "TEAM")
+    await remember(site, right, "from the right", "TEAM")
+    assert set(await recalled(site, right, scope="TEAM")) == {"from the left", "from the right"}
+    gone = await site.http.delete(f"/workspaces/{left.id}", params={"confirm": "true"}, headers=site.admin)
+    assert gone.status_code == 200
+    assert await recalled(site, right, scope="TEAM") == ["from the right"]
+
+
+@pytest.mark.contract("8.1", "1.5", era="june")
+async def test_a_peers_token_opens_nobody_elses_memories(site: Site) -> None:
+    _, left, right = await site.family()
+    made = await remember(site, left, "mine", "TEAM")
+    base = f"/workspaces/{left.id}"
+    for path in ("memories", "v2/memories", "v2/namespaces"):
+        refusal(await site.http.get(f"{base}/{path}", headers=right.auth), 401)
+    body = {"content": "planted", "scope": "LOCAL"}
+    refusal(await site.http.post(f"{base}/memories", json=body, headers=right.auth), 401)
+    refusal(await site.http.delete(f"{base}/v2/memories/{made['id']}", headers=right.auth), 401)
+    # A client states whose memories it wants; what counts is the path and the bearer.
+    assert await recalled(site, right, workspace_id=left.id) == []
+    assert await recalled(site, left) == ["mine"]
+
+
 @pytest.mark.contract("8.1", "23.17", era="april")
 async def test_a_memory_of_the_whole_organisation_is_the_roots_and_comes_back_fenced(site: Site) -> None:
     parent, left, _ = await site.family()

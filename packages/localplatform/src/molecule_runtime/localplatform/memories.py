@@ -24,6 +24,7 @@ from molecule_runtime.localplatform.web import Refusal
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Mapping
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -37,6 +38,7 @@ KINDS = ("fact", "summary", "checkpoint")
 MAX_OLD_LISTED = 50
 MAX_LISTED = 100
 
+_BY_NAME: Mapping[str, Scope] = {scope: scope for scope in SCOPES}
 _FENCE = "[MEMORY "
 _HARMLESS_FENCE = "[_MEMORY "
 
@@ -115,7 +117,7 @@ async def create(platform: Platform, request: Request) -> Response:
     """`POST /workspaces/:id/memories`."""
     own = await require_own(platform, request)
     wanted = web.validate(wire.RememberRequest, await web.read_object(request))
-    scope = next((known for known in SCOPES if known == wanted.scope), None)
+    scope = _BY_NAME.get(wanted.scope)
     if scope is None:
         raise Refusal(400, "scope must be LOCAL, TEAM, or GLOBAL")
     namespace = wanted.namespace or "general"
