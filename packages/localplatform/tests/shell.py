@@ -133,7 +133,9 @@ class Shell:
         return self.world.platform.settings.data
 
     async def run(self, *arguments: str, stdin: bytes = b"", **environ: str) -> Done:
-        return await ran(self.folder, *arguments, "--url", self.world.platform.url, stdin=stdin, **environ)
+        end = arguments.index("--") if "--" in arguments else len(arguments)
+        options = ("--url", self.world.platform.url)
+        return await ran(self.folder, *arguments[:end], *options, *arguments[end:], stdin=stdin, **environ)
 
     @asynccontextmanager
     async def start(self, *arguments: str, **environ: str) -> AsyncGenerator[Running]:

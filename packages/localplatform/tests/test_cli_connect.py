@@ -102,7 +102,9 @@ async def test_a_token_that_still_counts_is_used_again_and_a_revoked_one_is_not(
     first = token_in(shell, alice)
     await shell.run("connect", "alice", "--client", "codex")
     assert token_in(shell, alice) == first
-    assert (await shell.run("token", "revoke", "alice", first[:8])).code == 0
+    live = (await shell.run("token", "list", "alice", "--json")).data["tokens"]
+    (token_id,) = [token["id"] for token in live if token["prefix"] == first[:8]]
+    assert (await shell.run("token", "revoke", "alice", token_id)).code == 0
     await shell.run("connect", "alice")
     second = token_in(shell, alice)
     assert second != first
