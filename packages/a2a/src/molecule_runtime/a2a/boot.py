@@ -20,6 +20,8 @@ from molecule_runtime.a2a.loading import load_adapter
 from molecule_runtime.a2a.presence_thread import PresenceThread
 from molecule_runtime.a2a.server import HostServer, HostState, bind, build_app
 from molecule_runtime.a2a.settings import delivery_mode, resolve_workspace_url
+from molecule_runtime.a2a.statefile import FILE_NAME, open_state
+from molecule_runtime.a2a.tasks import Tasks, limits_of
 from molecule_runtime.a2a.turns import TurnExecutor
 from molecule_runtime.core.adapter import AdapterConfig, PrivilegedPluginInstallError
 from molecule_runtime.core.errors import MoleculeError
@@ -116,7 +118,9 @@ class _Host:
             self.state = state
         async with _step("listen", seconds=30):
             await self._listen(state, tasks)
-        await self._configure(state, adapter)
+        async with _step("open the state file", seconds=30):
+            tasks_kept = await self._open_tasks()
+        await self._configure(state, adapter, tasks_kept)
         async with _step("register"):
             self._announce(state, adapter)
         logger.info(
@@ -144,7 +148,16 @@ class _Host:
         tasks.start_soon(run_server)
         await server.listening()
 
-    async def _configure(self, state: HostState, adapter: BaseAdapter) -> None:
+    async def _open_tasks(self) -> Tasks:
+        settings = self.config.a2a.tasks
+        path = self.settings.configs_dir / FILE_NAME if settings.store == "disk" else None
+        tasks = Tasks(await self.resources.enter_async_context(open_state(path)), limits_of(settings))
+        interrupted = await tasks.start()
+        if interrupted:
+            logger.warning("%d task(s) were running when this workspace ended last; they are failed now", interrupted)
+        return tasks
+
+    async def _configure(self, state: HostState, adapter: BaseAdapter, tasks: Tasks) -> None:
         """Set the adapter up. Only a missing privileged plugin ends the boot: anything else leaves a workspace that says why."""
         try:
             pools = await self.resources.enter_async_context(ConnectionPools())
@@ -177,7 +190,7 @@ class _Host:
                 configuration=Configuration.READY,
             )
             self.turns = TurnExecutor(executor, self.vitals, self._beat_soon)
-            state.serve_with(self.turns)
+            state.serve_with(self.turns, tasks)
         except PrivilegedPluginInstallError as exc:
             raise BootError(f"a privileged plugin could not be installed: {_reason(exc)}") from exc
         except Exception as exc:  # an adapter may raise anything

@@ -1,6 +1,7 @@
 """The errors of the workspace host.
 
     A2aError (MoleculeError)
+    ├── StateFileError             what a restart must not lose cannot be stored or read
     └── BootError                  the process cannot serve; it ends with exit code 1
         ├── AdapterLoadError       the adapter module cannot be imported or holds no adapter
         └── AddressInUseError      the port is taken
@@ -15,6 +16,10 @@ from molecule_runtime.core.errors import MoleculeError
 
 class A2aError(MoleculeError):
     """Base of the workspace host's own errors."""
+
+
+class StateFileError(A2aError):
+    """The state file cannot be opened, written or read."""
 
 
 class BootError(A2aError):

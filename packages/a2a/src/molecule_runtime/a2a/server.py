@@ -27,6 +27,7 @@ from molecule_runtime.core.redaction import redact_text
 if TYPE_CHECKING:
     from a2a.server.agent_execution import AgentExecutor
     from a2a.server.request_handlers import RequestHandler
+    from a2a.server.tasks import TaskStore
     from a2a.types import AgentCard
     from starlette.requests import Request
 
@@ -76,16 +77,12 @@ class HostState:
             return redact_text(f"not registered with the platform ({state.phase if state else 'starting'}{detail})")
         return ""
 
-    def serve_with(self, executor: AgentExecutor) -> None:
-        """Answer A2A requests with `executor` from now on."""
+    def serve_with(self, executor: AgentExecutor, tasks: TaskStore) -> None:
+        """Answer A2A requests with `executor` from now on, and keep their tasks in `tasks`."""
         from a2a.server.request_handlers import DefaultRequestHandler
         from a2a.server.routes import create_jsonrpc_routes
 
-        from molecule_runtime.a2a.tasks import RecentTasks
-
-        handler = DefaultRequestHandler(
-            agent_executor=executor, task_store=RecentTasks(), agent_card=self.card.served()
-        )
+        handler = DefaultRequestHandler(agent_executor=executor, task_store=tasks, agent_card=self.card.served())
         # The platform and today's agents speak 0.3 (contract `platform-api.md` 5.7); the SDK speaks both on one endpoint.
         routes = create_jsonrpc_routes(handler, rpc_url="/", enable_v0_3_compat=True)
         self.handler = handler

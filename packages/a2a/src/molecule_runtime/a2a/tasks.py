@@ -1,15 +1,33 @@
-"""The host's memory of tasks: a host lives for weeks, and the SDK's own store never forgets one."""
+"""The host's memory of tasks: a host lives for weeks and is restarted in between, and the SDK's own store neither forgets nor keeps."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import base64
+import json
+import logging
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
-from a2a.server.tasks import InMemoryTaskStore
-from a2a.types import TaskState
+import anyio
+from a2a.helpers import new_text_message
+from a2a.server.owner_resolver import resolve_user_scope
+from a2a.server.tasks import TaskStore
+from a2a.types import ListTasksRequest, ListTasksResponse, Task, TaskState
+from a2a.utils.errors import InvalidParamsError
+
+from molecule_runtime.a2a.errors import StateFileError
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from a2a.server.context import ServerCallContext
-    from a2a.types import Task
+
+    from molecule_runtime.a2a.statefile import StateFile
+    from molecule_runtime.core.config import TasksConfig
+
+logger = logging.getLogger(__name__)
 
 FINAL_STATES = frozenset(
     {
@@ -20,39 +38,276 @@ FINAL_STATES = frozenset(
     }
 )
 
-MAX_FINISHED = 1000
-"""Tasks that have ended and can still be asked for."""
+WAITING_STATES = frozenset({TaskState.TASK_STATE_INPUT_REQUIRED, TaskState.TASK_STATE_AUTH_REQUIRED})
+"""A task whose turn is over and that waits for its sender."""
 
-MAX_FINISHED_BYTES = 64 * 1024 * 1024
-"""Of all of them together: a task holds its messages and artifacts, and so files that were sent inline."""
+RESTARTED = "Agent error: the host was restarted during this turn; send the message again"
+
+DEFAULT_PAGE = 50
+
+_MAX_RECENT = 64
+_MAX_RECENT_BYTES = 8 * 1024 * 1024
 
 
-class RecentTasks(InMemoryTaskStore):
-    """Keeps every task that runs, and of those that have ended the latest ones."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskLimits:
+    """Which tasks that have ended can still be asked for; the one that ended last always can.
 
-    def __init__(self, *, most: int = MAX_FINISHED, most_bytes: int = MAX_FINISHED_BYTES) -> None:
-        super().__init__()
-        self._most = most
-        self._most_bytes = most_bytes
-        self._bytes = 0
-        self._finished: dict[str, int] = {}
+    Attributes:
+        max_age: seconds since a task ended, or since one that waits for its sender was last heard of.
+        max_finished: tasks.
+        max_bytes: of all of them together: a task holds its messages and artifacts, and so files that were sent inline.
+    """
+
+    max_age: float = 7 * 24 * 3600.0
+    max_finished: int = 1000
+    max_bytes: int = 64 * 1024 * 1024
+
+
+def limits_of(config: TasksConfig) -> TaskLimits:
+    """Return the limits that config.yaml sets."""
+    return TaskLimits(
+        max_age=config.max_age_hours * 3600,
+        max_finished=config.max_finished,
+        max_bytes=config.max_megabytes * 1024 * 1024,
+    )
+
+
+@dataclass(slots=True)
+class _Held:
+    """A task in memory, and what of it is on disk."""
+
+    task: Task
+    stored: tuple[int, int] | None = None
+
+
+class Tasks(TaskStore):
+    """Keeps every task that runs in memory, and each change of a task's status in the state file.
+
+    What a turn adds between two of those (pieces of an artifact) is stored with the next. A disk that cannot be written costs what
+    a restart would have kept, and no turn.
+    """
+
+    def __init__(self, state: StateFile, limits: TaskLimits | None = None) -> None:
+        self._state = state
+        self._limits = limits or TaskLimits()
+        self._live: dict[tuple[str, str], _Held] = {}
+        self._recent: OrderedDict[tuple[str, str], Task] = OrderedDict()
+        self._recent_bytes = 0
+        self._changed = anyio.Event()
+
+    async def start(self) -> int:
+        """End the tasks whose turn ran when the process before this one ended, and return how many there were."""
+        limits = self._limits
+
+        def begin(db: sqlite3.Connection) -> int:
+            _evict(db, limits, keep_last=False)
+            return _interrupt(db)
+
+        return await self._state.run(begin)
 
     async def save(self, task: Task, context: ServerCallContext) -> None:
         """Save a task; one that has ended may push out the oldest that have."""
-        await super().save(task, context)
-        self._forget(task.id)
-        if task.status.state not in FINAL_STATES:
-            return
-        self._finished[task.id] = task.ByteSize()
-        self._bytes += self._finished[task.id]
-        # The one that has just ended stays, whatever its size: its sender is about to ask for it.
-        while len(self._finished) > 1 and (len(self._finished) > self._most or self._bytes > self._most_bytes):
-            await self.delete(next(iter(self._finished)), context)
+        key = (resolve_user_scope(context), task.id)
+        held = self._live.get(key)
+        copy = Task()
+        copy.CopyFrom(task)
+        if held is None:
+            held = self._live[key] = _Held(copy)
+        else:
+            held.task = copy
+        final = copy.status.state in FINAL_STATES
+        status = (copy.status.state, _nanoseconds(copy))
+        # A status without a time may be the last one or another of the same name: written, to be sure.
+        if final or held.stored != status or not copy.status.HasField("timestamp"):
+            await self._store(key, copy)
+            held.stored = status
+        if (final or copy.status.state in WAITING_STATES) and self._live.get(key) is held:
+            del self._live[key]
+            self._remember(key, copy)
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    async def get(self, task_id: str, context: ServerCallContext) -> Task | None:
+        """Return a task of this caller."""
+        key = (resolve_user_scope(context), task_id)
+        known = self._in_memory(key)
+        if known is None:
+            oldest = time.time() - self._limits.max_age
+            try:
+                body = await self._state.run(lambda db: _body(db, key, oldest))
+            except StateFileError as exc:
+                logger.error("task %s cannot be looked up: %s", task_id, exc)  # noqa: TRY400 - the reason is in the text
+                return None
+            return None if body is None else Task.FromString(body)
+        copy = Task()
+        copy.CopyFrom(known)
+        return copy
+
+    async def list(self, params: ListTasksRequest, context: ServerCallContext) -> ListTasksResponse:
+        """Return a page of this caller's tasks, the one that changed last first."""
+        owner = resolve_user_scope(context)
+        size = params.page_size or DEFAULT_PAGE
+        after = _cursor(params.page_token) if params.page_token else None
+        oldest = time.time() - self._limits.max_age
+        total, rows = await self._state.run(lambda db: _page(db, owner, params, (size + 1, after, oldest)))
+        shown = rows[:size]
+        tasks: list[Task] = []
+        for task_id, _, body in shown:
+            known = self._in_memory((owner, task_id))
+            tasks.append(known if known is not None else Task.FromString(body))
+        token = _token(shown[-1][1], shown[-1][0]) if len(rows) > size else ""
+        return ListTasksResponse(tasks=tasks, next_page_token=token, page_size=size, total_size=total)
 
     async def delete(self, task_id: str, context: ServerCallContext) -> None:
-        """Delete a task."""
-        self._forget(task_id)
-        await super().delete(task_id, context)
+        """Delete a task of this caller."""
+        key = (resolve_user_scope(context), task_id)
+        self._live.pop(key, None)
+        self._forget(key)
+        await self._state.run(lambda db: db.execute("DELETE FROM tasks WHERE owner = ? AND id = ?", key))
 
-    def _forget(self, task_id: str) -> None:
-        self._bytes -= self._finished.pop(task_id, 0)
+    async def settled(self, task_id: str, context: ServerCallContext) -> Task | None:
+        """Return a task once its turn is over; None where there is none. The caller bounds the wait."""
+        while True:
+            changed = self._changed
+            task = await self.get(task_id, context)
+            if task is None or task.status.state in FINAL_STATES or task.status.state in WAITING_STATES:
+                return task
+            await changed.wait()
+
+    async def _store(self, key: tuple[str, str], task: Task) -> None:
+        body = task.SerializeToString()
+        updated = _nanoseconds(task)
+        final = task.status.state in FINAL_STATES
+        values = (*key, task.context_id, task.status.state, updated, time.time() if final else None, len(body), body)
+        limits = self._limits
+
+        def write(db: sqlite3.Connection) -> None:
+            db.execute(
+                "INSERT INTO tasks (owner, id, context_id, state, updated, ended, bytes, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (owner, id) DO UPDATE SET context_id = excluded.context_id, state = excluded.state,"
+                " updated = excluded.updated, ended = excluded.ended, bytes = excluded.bytes, body = excluded.body",
+                values,
+            )
+            if final:
+                _evict(db, limits, keep_last=True)
+
+        try:
+            await self._state.run(write)
+        except StateFileError as exc:
+            # Its answer is more than a copy of it: the turn goes on.
+            logger.error("task %s is kept in memory only: %s", task.id, exc)  # noqa: TRY400 - the reason is in the text
+
+    def _in_memory(self, key: tuple[str, str]) -> Task | None:
+        held = self._live.get(key)
+        return held.task if held is not None else self._recent.get(key)
+
+    def _remember(self, key: tuple[str, str], task: Task) -> None:
+        self._forget(key)
+        self._recent[key] = task
+        self._recent_bytes += task.ByteSize()
+        # The one that has just ended stays, whatever its size: its sender is about to ask for it.
+        most, most_bytes = min(_MAX_RECENT, self._limits.max_finished), min(_MAX_RECENT_BYTES, self._limits.max_bytes)
+        while len(self._recent) > 1 and (len(self._recent) > most or self._recent_bytes > most_bytes):
+            self._forget(next(iter(self._recent)))
+
+    def _forget(self, key: tuple[str, str]) -> None:
+        task = self._recent.pop(key, None)
+        if task is not None:
+            self._recent_bytes -= task.ByteSize()
+
+
+def _nanoseconds(task: Task) -> int:
+    return task.status.timestamp.ToNanoseconds() if task.status.HasField("timestamp") else time.time_ns()
+
+
+def _body(db: sqlite3.Connection, key: tuple[str, str], oldest: float) -> bytes | None:
+    row = db.execute(
+        "SELECT body FROM tasks WHERE owner = ? AND id = ? AND (ended IS NULL OR ended >= ?)", (*key, oldest)
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def _page(
+    db: sqlite3.Connection, owner: str, params: ListTasksRequest, page: tuple[int, tuple[int, str] | None, float]
+) -> tuple[int, list[tuple[str, int, bytes]]]:
+    limit, after, oldest = page
+    where, values = ["owner = ?", "(ended IS NULL OR ended >= ?)"], cast("list[object]", [owner, oldest])
+    if params.context_id:
+        where.append("context_id = ?")
+        values.append(params.context_id)
+    if params.status:
+        where.append("state = ?")
+        values.append(params.status)
+    if params.HasField("status_timestamp_after"):
+        where.append("updated >= ?")
+        values.append(params.status_timestamp_after.ToNanoseconds())
+    # The clauses are the ones above; every value goes in as a parameter.
+    (total,) = db.execute(f"SELECT count(*) FROM tasks WHERE {' AND '.join(where)}", values).fetchone()  # noqa: S608
+    if after is not None:
+        where.append("(updated, id) < (?, ?)")
+        values += after
+    rows = db.execute(
+        f"SELECT id, updated, body FROM tasks WHERE {' AND '.join(where)} ORDER BY updated DESC, id DESC LIMIT ?",  # noqa: S608
+        [*values, limit],
+    ).fetchall()
+    return total, rows
+
+
+def _evict(db: sqlite3.Connection, limits: TaskLimits, *, keep_last: bool) -> None:
+    now = time.time()
+    db.execute(
+        """
+        DELETE FROM tasks WHERE number IN (
+            SELECT number FROM (
+                SELECT number, ended, row_number() OVER latest AS place, sum(bytes) OVER latest AS size
+                FROM tasks WHERE ended IS NOT NULL WINDOW latest AS (ORDER BY ended DESC, number DESC)
+            ) WHERE place > :kept AND (place > :most OR size > :bytes OR ended < :oldest)
+        )
+        """,
+        {
+            "kept": 1 if keep_last else 0,
+            "most": limits.max_finished,
+            "bytes": limits.max_bytes,
+            "oldest": now - limits.max_age,
+        },
+    )
+    db.execute(
+        "DELETE FROM tasks WHERE ended IS NULL AND state IN (?, ?) AND updated < ?",
+        (*sorted(WAITING_STATES), int((now - limits.max_age) * 1e9)),
+    )
+
+
+def _interrupt(db: sqlite3.Connection) -> int:
+    rows = db.execute(
+        "SELECT number, body FROM tasks WHERE ended IS NULL AND state NOT IN (?, ?)", sorted(WAITING_STATES)
+    ).fetchall()
+    for number, body in rows:
+        task = Task.FromString(body)
+        if task.status.HasField("message"):
+            task.history.append(task.status.message)
+        task.status.state = TaskState.TASK_STATE_FAILED
+        task.status.message.CopyFrom(new_text_message(RESTARTED, context_id=task.context_id, task_id=task.id))
+        task.status.timestamp.GetCurrentTime()
+        changed = task.SerializeToString()
+        db.execute(
+            "UPDATE tasks SET state = ?, updated = ?, ended = ?, bytes = ?, body = ? WHERE number = ?",
+            (task.status.state, _nanoseconds(task), time.time(), len(changed), changed, number),
+        )
+    return len(rows)
+
+
+def _token(updated: int, task_id: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps([updated, task_id]).encode()).decode().rstrip("=")
+
+
+def _cursor(token: str) -> tuple[int, str]:
+    try:
+        updated, task_id = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        if isinstance(updated, bool) or not isinstance(updated, int) or not isinstance(task_id, str):
+            raise TypeError
+        if not -(2**63) <= updated < 2**63:
+            raise ValueError
+    except (ValueError, TypeError):
+        raise InvalidParamsError(message="pageToken is not one that this agent gave out") from None
+    return updated, task_id

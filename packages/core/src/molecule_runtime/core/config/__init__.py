@@ -20,6 +20,7 @@ from molecule_runtime.core.config.blocks import (
     RuntimeConfig,
     SandboxConfig,
     SecurityScanConfig,
+    TasksConfig,
 )
 from molecule_runtime.core.config.findings import Finding, InvalidConfigError, MissingConfigError
 from molecule_runtime.core.config.load import FILE_NAME, LoadedConfig, config_folder, load, load_config
@@ -50,6 +51,7 @@ __all__ = [
     "RuntimeConfig",
     "SandboxConfig",
     "SecurityScanConfig",
+    "TasksConfig",
     "WorkspaceConfig",
     "config_folder",
     "json_schema",

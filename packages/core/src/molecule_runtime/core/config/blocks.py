@@ -124,6 +124,19 @@ class EnvConfig(Block):
     """These are used when they are set."""
 
 
+class TasksConfig(Block):
+    """`a2a.tasks`: what the host remembers of the messages that it answered."""
+
+    store: Annotated[Literal["disk", "memory"], AnyCase] = "disk"
+    """Where: in the folder of the token, or in memory until the process ends."""
+    max_age_hours: Annotated[float, Field(gt=0, le=8760)] = 168.0
+    """For how long a task that ended can be asked for, and a message that is sent again gets the answer that it had."""
+    max_finished: Count = 1000
+    """Tasks that ended and are kept; the oldest go first."""
+    max_megabytes: Count = 64
+    """Of all of them together."""
+
+
 class A2AConfig(Block):
     """`a2a`: this workspace's A2A server."""
 
@@ -143,6 +156,8 @@ class A2AConfig(Block):
     """Names under which this workspace is reached, besides addresses, its own names and names of private networks."""
     max_requests: Count = 128
     """A2A requests served at once; more are told to come back."""
+    tasks: TasksConfig = TasksConfig()
+    """What the host remembers of the messages that it answered."""
 
 
 class DelegationConfig(Block):
