@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from molecule_runtime.a2a.authentication import inbound_auth_of, secret_files_of, warn_if_open
 from molecule_runtime.a2a.card import Configuration, card_facts, skills_of
 from molecule_runtime.a2a.errors import BootError
+from molecule_runtime.a2a.folders import folders_of
+from molecule_runtime.a2a.gate import Gate, rules_of
 from molecule_runtime.a2a.loading import load_adapter
 from molecule_runtime.a2a.presence_thread import PresenceThread
 from molecule_runtime.a2a.server import HostServer, HostState, bind, build_app
@@ -62,7 +65,7 @@ async def serve(settings: HostSettings, config: WorkspaceConfig, stop: StopSigna
 
     Raises:
         BootError: the workspace cannot be served at all.
-        ConfigurationError: config.yaml names an adapter that is not installed.
+        ConfigurationError: config.yaml names an adapter that is not installed, or asks for a secret that is not set.
     """
     host = _Host(settings, config, drain)
     failure: MoleculeError | None = None
@@ -108,12 +111,17 @@ class _Host:
 
     async def run(self, tasks: TaskGroup) -> None:
         started = time.monotonic()
+        auth = inbound_auth_of(self.settings, self.config)
+        warn_if_open(auth, self.settings.bind_host)
         async with _step("load the adapter"):
             adapter = await load_adapter(self.settings.adapter_module, self.config.runtime)
         async with _step("build the agent card"):
             url = resolve_workspace_url(self.settings, self.config.a2a.port)
             state = HostState(
-                card=card_facts(self.config, adapter, url=url), token=self.settings.target.token, adapter=adapter
+                card=card_facts(self.config, adapter, url=url, auth=auth),
+                folders=folders_of(self.settings),
+                secrets=secret_files_of(self.settings),
+                adapter=adapter,
             )
             self.state = state
         async with _step("listen", seconds=30):
@@ -135,7 +143,8 @@ class _Host:
 
     async def _listen(self, state: HostState, tasks: TaskGroup) -> None:
         sock = bind(self.settings.bind_host, self.config.a2a.port)
-        server = HostServer(build_app(state), graceful=self.drain + _ANSWER_SECONDS)
+        app = Gate(build_app(state), rules_of(self.settings, self.config, state.card.auth))
+        server = HostServer(app, graceful=self.drain + _ANSWER_SECONDS)
         self.server = server
 
         async def run_server() -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, cast
 
+from molecule_runtime.a2a.authentication import SCHEME, InboundAuth
 from molecule_runtime.core.presence import agent_card
 
 if TYPE_CHECKING:
-    from a2a.types import AgentCard
+    from a2a.types import AgentCard, SecurityRequirement, SecurityScheme
 
     from molecule_runtime.core.adapter import BaseAdapter
     from molecule_runtime.core.config import WorkspaceConfig
@@ -45,6 +46,7 @@ class CardFacts:
         url: where this workspace is reached.
         configuration: whether the agent works.
         configuration_error: why not, redacted.
+        auth: how senders of messages show that they may.
     """
 
     name: str
@@ -55,11 +57,13 @@ class CardFacts:
     skills: tuple[Skill, ...]
     configuration: Configuration = Configuration.STARTING
     configuration_error: str = ""
+    auth: InboundAuth = field(default_factory=InboundAuth)
 
     def served(self) -> AgentCard:
         """Return the A2A card. It advertises only what this host does: no push notifications, no extended card."""
         from a2a.types import AgentCapabilities, AgentCard, AgentInterface, AgentSkill
 
+        schemes, requirements = _security(self.auth)
         return AgentCard(
             name=self.name,
             description=self.description,
@@ -70,6 +74,8 @@ class CardFacts:
                 for version in ("1.0", "0.3")
             ],
             capabilities=AgentCapabilities(streaming=self.streaming, push_notifications=False),
+            security_schemes=schemes,
+            security_requirements=requirements,
             default_input_modes=MODES,
             default_output_modes=MODES,
             skills=[
@@ -97,13 +103,18 @@ class CardFacts:
             ],
         )
         card["capabilities"] = {"streaming": self.streaming, "pushNotifications": False}
+        if self.auth.mode != "none":
+            card["securitySchemes"] = {SCHEME: {"type": "http", "scheme": "bearer", "description": self.auth.meaning}}
+            card["security"] = [{SCHEME: []}]
         card["configuration_status"] = self.configuration.value
         if self.configuration_error:
             card["configuration_error"] = self.configuration_error
         return card
 
 
-def card_facts(config: WorkspaceConfig, adapter: BaseAdapter, *, url: str) -> CardFacts:
+def card_facts(
+    config: WorkspaceConfig, adapter: BaseAdapter, *, url: str, auth: InboundAuth | None = None
+) -> CardFacts:
     """Gather the facts of a card that are known before the adapter's setup."""
     name = config.name if "name" in config.model_fields_set else adapter.display_name()
     description = config.description or adapter.description() or name
@@ -114,6 +125,7 @@ def card_facts(config: WorkspaceConfig, adapter: BaseAdapter, *, url: str) -> Ca
         url=url,
         streaming=config.a2a.streaming,
         skills=skills_of(adapter.skills(), name=name, description=description, tag=adapter.name()),
+        auth=auth or InboundAuth(),
     )
 
 
@@ -137,6 +149,18 @@ def skills_of(raw: Sequence[Mapping[str, Any]], *, name: str, description: str, 
             )
         )
     return tuple(skills) or (Skill(id=tag, name=name, description=description, tags=(tag,)),)
+
+
+def _security(auth: InboundAuth) -> tuple[dict[str, SecurityScheme], list[SecurityRequirement]]:
+    from a2a.types import HTTPAuthSecurityScheme, SecurityRequirement, SecurityScheme
+
+    if auth.mode == "none":
+        return {}, []
+    http = HTTPAuthSecurityScheme(scheme="bearer", description=auth.meaning)
+    requirement = SecurityRequirement()
+    # An entry without scopes.
+    requirement.schemes[SCHEME].SetInParent()
+    return {SCHEME: SecurityScheme(http_auth_security_scheme=http)}, [requirement]
 
 
 def _texts(value: object) -> tuple[str, ...]:

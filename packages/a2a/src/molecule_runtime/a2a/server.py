@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import inspect
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Generator
@@ -17,35 +16,29 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from molecule_runtime.a2a import inbound
+from molecule_runtime.a2a import inbound, internal
 from molecule_runtime.a2a.card import CardFacts, Configuration
+from molecule_runtime.a2a.connections import IDLE_SECONDS, HostConnection
 from molecule_runtime.a2a.errors import AddressInUseError, BootError
-from molecule_runtime.core.bearer import bearer_matches
+from molecule_runtime.a2a.gate import CARD_PATHS, RPC_PATHS
 from molecule_runtime.core.presence import Phase
 from molecule_runtime.core.redaction import redact_text
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from a2a.server.agent_execution import AgentExecutor
     from a2a.server.request_handlers import RequestHandler
     from a2a.server.tasks import TaskStore
     from a2a.types import AgentCard
     from starlette.requests import Request
+    from starlette.types import ASGIApp
 
+    from molecule_runtime.a2a.folders import Folders
     from molecule_runtime.a2a.presence_thread import PresenceThread
     from molecule_runtime.core.adapter import BaseAdapter
-    from molecule_runtime.core.tokens import TokenSource
 
 logger = logging.getLogger(__name__)
-
-CARD_PATHS = ("/.well-known/agent-card.json", "/.well-known/agent.json")
-"""The second is the name before A2A 0.3 (contract `platform-api.md` 18)."""
-
-RPC_PATHS = ("/", "/a2a")
-
-TRANSCRIPT_DEADLINE = 10.0
-"""Seconds; the platform waits no longer (contract `platform-api.md` 18)."""
-
-MAX_TRANSCRIPT_LINES = 1000
 
 Endpoint = Callable[["Request"], Awaitable[Response]]
 
@@ -55,7 +48,8 @@ class HostState:
     """What the routes show. Written by boot, on the host's event loop."""
 
     card: CardFacts
-    token: TokenSource
+    folders: Folders
+    secrets: tuple[Path, ...] = ()
     adapter: BaseAdapter | None = None
     handler: RequestHandler | None = None
     rpc: Endpoint | None = None
@@ -112,9 +106,6 @@ def build_app(state: HostState) -> Starlette:
             return JSONResponse({"status": "not ready", "reason": reason}, status_code=503)
         return JSONResponse({"status": "ready"})
 
-    async def transcript(request: Request) -> Response:
-        return await _transcript(state, request)
-
     routes: list[Any] = [
         route
         for path in CARD_PATHS
@@ -124,7 +115,7 @@ def build_app(state: HostState) -> Starlette:
     routes += [
         Route("/health", health, methods=["GET"]),
         Route("/ready", ready, methods=["GET"]),
-        Route("/transcript", transcript, methods=["GET"]),
+        *internal.routes(state),
     ]
     return Starlette(routes=routes)
 
@@ -157,15 +148,19 @@ def bind(host: str, port: int) -> socket.socket:
 class HostServer(uvicorn.Server):
     """uvicorn without its signal handlers: it would re-raise a signal and so skip the rest of the shutdown."""
 
-    def __init__(self, app: Starlette, *, graceful: float) -> None:
+    def __init__(self, app: ASGIApp, *, graceful: float) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
+                http=HostConnection,
                 log_config=None,
                 access_log=False,
                 lifespan="off",
                 ws="none",
                 server_header=False,
+                # The gate counts by what a request is; whose it is, a header must not claim.
+                proxy_headers=False,
+                timeout_keep_alive=IDLE_SECONDS,
                 timeout_graceful_shutdown=max(1, round(graceful)),
             )
         )
@@ -205,28 +200,3 @@ def _refusal(state: HostState, request_id: object) -> Response | None:
             retry_after=5,
         )
     return None
-
-
-async def _transcript(state: HostState, request: Request) -> Response:
-    token = await anyio.to_thread.run_sync(state.token.read)
-    if not bearer_matches(token, request.scope["headers"]):
-        return JSONResponse({"error": "unauthorized"}, status_code=401)
-    try:
-        since = int(request.query_params.get("since", "0"))
-        limit = int(request.query_params.get("limit", "100"))
-    except ValueError:
-        return JSONResponse({"error": "since and limit must be integers"}, status_code=400)
-    adapter = state.adapter
-    if adapter is None:
-        return JSONResponse({"error": "transcript unavailable", "detail": "the adapter is not loaded"}, status_code=503)
-    try:
-        with anyio.fail_after(TRANSCRIPT_DEADLINE):
-            # Some adapters override it without async.
-            answer: Any = adapter.transcript_lines(since=max(0, since), limit=min(max(1, limit), MAX_TRANSCRIPT_LINES))
-            if inspect.isawaitable(answer):
-                answer = await answer
-        return JSONResponse(answer)
-    except Exception as exc:  # an adapter may raise anything
-        logger.warning("the adapter's transcript failed", exc_info=True)
-        detail = redact_text(f"{type(exc).__name__}: {exc}")[:300]
-        return JSONResponse({"error": "transcript unavailable", "detail": detail}, status_code=503)

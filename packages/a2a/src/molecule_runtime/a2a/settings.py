@@ -13,13 +13,14 @@ from molecule_runtime.core.errors import ConfigurationError
 from molecule_runtime.core.identity import WorkspaceId, validate_platform_url, validate_workspace_id
 from molecule_runtime.core.secretfile import expand_home
 from molecule_runtime.core.targets import WorkspaceTarget, org_id_of
-from molecule_runtime.core.tokens import workspace_token
+from molecule_runtime.core.tokens import FirstOf, StaticToken, TokenFile, workspace_token
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from molecule_runtime.core.config import WorkspaceConfig
     from molecule_runtime.core.platform.wire import DeliveryMode
+    from molecule_runtime.core.tokens import TokenSource
 
 CONTAINER_PLATFORM_URL = "http://host.docker.internal:8080"
 LAPTOP_PLATFORM_URL = "http://localhost:8080"
@@ -41,6 +42,10 @@ class HostSettings:
         bind_host: the address to listen on.
         delivery_mode: as the environment asks for it; None leaves it to config.yaml.
         hostname: of the container, or `""`.
+        plugins_dir: the folder of the plugins that workspaces share.
+        a2a_token: the secret of `a2a.inbound_auth: bearer`, or None.
+        secret_files: files that the environment names and that hold a credential.
+        require_auth: take messages only from the platform where config.yaml asks for nothing.
     """
 
     target: WorkspaceTarget
@@ -51,6 +56,10 @@ class HostSettings:
     bind_host: str = "0.0.0.0"  # noqa: S104 - a container must be reachable; MOLECULE_BIND_HOST narrows it
     delivery_mode: DeliveryMode | None = None
     hostname: str = ""
+    plugins_dir: Path = Path("/plugins")
+    a2a_token: TokenSource | None = None
+    secret_files: tuple[Path, ...] = ()
+    require_auth: bool = False
 
 
 def load_settings(
@@ -112,7 +121,24 @@ def load_settings(
         bind_host=env.MOLECULE_BIND_HOST.get(environ),
         delivery_mode=cast("Literal['push', 'poll'] | None", delivery_mode or None),
         hostname=env.HOSTNAME.get(environ),
+        plugins_dir=expand_home(env.PLUGINS_DIR.get(environ)),
+        a2a_token=_a2a_token(environ),
+        secret_files=tuple(
+            expand_home(path)
+            for variable in (env.MOLECULE_WORKSPACE_TOKEN_FILE, env.MOLECULE_A2A_TOKEN_FILE)
+            if (path := variable.get(environ))
+        ),
+        require_auth=env.MOLECULE_A2A_REQUIRE_AUTH.flag(environ),
     )
+
+
+def _a2a_token(environ: Mapping[str, str] | None) -> TokenSource | None:
+    sources: list[TokenSource] = []
+    if path := env.MOLECULE_A2A_TOKEN_FILE.get(environ):
+        sources.append(TokenFile(expand_home(path)))
+    if value := env.MOLECULE_A2A_TOKEN.get(environ):
+        sources.append(StaticToken(value, description=f"environment variable {env.MOLECULE_A2A_TOKEN.name}"))
+    return FirstOf(tuple(sources)) if sources else None
 
 
 def delivery_mode(settings: HostSettings, config: WorkspaceConfig) -> DeliveryMode:
