@@ -172,7 +172,7 @@ async def test_an_agent_with_sessions_of_its_own_is_busy_and_nothing_is_queued(s
 @pytest.mark.contract("5.3", "28.1", era="april")
 async def test_heartbeats_keep_a_turn_alive_that_is_longer_than_the_idle_time(site: Site, agent: Agent) -> None:
     sender, target = await site.pair(agent)
-    metadata = {"capabilities": {}, "idle_timeout_seconds": 2}
+    metadata = {"idle_timeout_seconds": 2}
     await site.beat(target, runtime_metadata=metadata)
 
     async def long(_: Received) -> bytes:

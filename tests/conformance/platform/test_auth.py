@@ -121,7 +121,7 @@ async def test_a_revoked_token_is_refused_at_once_everywhere(site: Site) -> None
     # A second one, so that the workspace still has a live token.
     await site.post(member, "tokens", status=201)
     await site.http.delete(f"/workspaces/{member.id}/tokens/{row['id']}", headers=site.admin)
-    asked = [
+    asked: list[tuple[str, str, dict[str, str]]] = [
         ("GET", f"/workspaces/{member.id}/activity", {}),
         ("POST", f"/workspaces/{peer.id}/a2a", {"method": "message/send"}),
         ("POST", "/registry/heartbeat", {"workspace_id": member.id}),
