@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-EXAMPLES = 6
+EXAMPLES = 4
 RUN_SECONDS = 200
 ENDLESS = "/workspaces/{id}/events/stream"
 DESCRIPTION = "/openapi.json"
