@@ -51,7 +51,7 @@ checks.not_a_server_error.expected-statuses = ["2xx", "4xx", 502, 503]
 [[operations]]
 include-path = [
   "/registry/discover/{id}", "/workspaces/{id}/chat/uploads", "/workspaces/{id}/chat/download", "/workspaces/{id}/restart",
-  "/workspaces/{id}/resume", "/workspaces/{id}/shared-context",
+  "/workspaces/{id}/resume", "/workspaces/{id}/shared-context", "/workspaces/{id}/transcript",
 ]
 checks.not_a_server_error.expected-statuses = ["2xx", "4xx", 502, 503]
 """

@@ -27,6 +27,7 @@ from molecule_runtime.localplatform import (
     searching,
     streams,
     talking,
+    transcripts,
     vault,
     workspaces,
 )
@@ -58,5 +59,6 @@ ROUTES: tuple[Route, ...] = (
     *keyvalue.ROUTES,
     *checkpoints.ROUTES,
     *searching.ROUTES,
+    *transcripts.ROUTES,
     *streams.ROUTES,
 )
