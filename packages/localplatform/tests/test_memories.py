@@ -168,3 +168,49 @@ async def test_a_recall_reads_no_more_of_the_table_than_it_must(world: World) ->
         return " ".join(row["detail"] for row in rows)
 
     assert "memories_global" in await world.platform.store.read(plan)
+
+
+async def test_a_recall_of_the_latest_costs_the_same_however_much_there_is(world: World) -> None:
+    parent = await world.create("parent")
+    child = await world.create("child", parent_id=parent.id)
+    recalls = {
+        "its own": (memories.Where(owner=child.id),),
+        "a team's": (memories.Where(scope="TEAM", team=parent.id),),
+        "all namespaces": (
+            memories.Where(scope="LOCAL", owner=child.id),
+            memories.Where(scope="TEAM", team=parent.id),
+            memories.Where(scope="GLOBAL", org=parent.id),
+        ),
+    }
+
+    def fill(connection: sqlite3.Connection) -> None:
+        scopes: tuple[memories.Scope, ...] = ("LOCAL", "TEAM")
+        for number in range(500):
+            for scope in scopes:
+                new = memories.NewMemory(workspace_id=child.id, scope=scope, content=f"fact {number} " + "x" * 2000)
+                memories.insert(connection, new, number)
+
+    def steps(connection: sqlite3.Connection) -> dict[str, int]:
+        counted: dict[str, int] = {}
+        for name, where in recalls.items():
+            taken = [0]
+
+            def tick(taken: list[int] = taken) -> int:
+                taken[0] += 1
+                return 0
+
+            connection.set_progress_handler(tick, 1)
+            try:
+                found = memories.search(connection, memories.Query(where=where, limit=20, now=1))
+            finally:
+                connection.set_progress_handler(None, 1)
+            assert len(found) == 20
+            counted[name] = taken[0]
+        return counted
+
+    await world.platform.store.write(fill)
+    few = await world.platform.store.read(steps)
+    for _ in range(4):
+        await world.platform.store.write(fill)
+    many = await world.platform.store.read(steps)
+    assert all(many[name] < 2 * few[name] for name in recalls), (few, many)

@@ -119,32 +119,66 @@ def insert(connection: sqlite3.Connection, new: NewMemory, now: int) -> str:
 
 def search(connection: sqlite3.Connection, query: Query) -> list[MemoryRow]:
     """Return memories, the best match first, or without a text the newest first."""
+    text = query.text.strip()
+    if len(text) > 1:
+        terms = _terms(text)
+        hits, values = _matches(query, terms) if terms else ("", [])
+    else:
+        hits, values = _latest(query, text)
+    if not hits:
+        return []
+    # Which ones is decided by number and score: contents are long, and those that nobody gets are neither sorted nor read.
+    chosen = connection.execute(
+        f"WITH hits (number, score) AS ({hits}) SELECT number, score FROM hits ORDER BY score DESC, number DESC LIMIT ?",  # noqa: S608
+        (*values, query.limit),
+    ).fetchall()
+    marks = ", ".join("?" for _ in chosen)
+    found = connection.execute(
+        f"SELECT memories.number, {_COLUMNS} FROM memories WHERE memories.number IN ({marks})",  # noqa: S608
+        [hit["number"] for hit in chosen],
+    )
+    rows = {row["number"]: {key: row[key] for key in row.keys() if key != "number"} for row in found}  # noqa: SIM118
+    return [MemoryRow(**rows[hit["number"]], score=hit["score"]) for hit in chosen]
+
+
+def _matches(query: Query, terms: str) -> tuple[str, list[str | int]]:
+    """Return a query for the best matches anywhere, and its values."""
+    values: list[str | int] = [terms]
+    clauses = ["memories_fts MATCH ?", f"({' OR '.join(_where(where, values) for where in query.where) or '0'})"]
+    clauses += _filters(query, values)
+    return (
+        "SELECT memories.number, -bm25(memories_fts) FROM memories_fts JOIN memories ON memories.number = memories_fts.rowid"  # noqa: S608
+        f" WHERE {' AND '.join(clauses)} ORDER BY bm25(memories_fts), memories.number DESC LIMIT ?",
+        [*values, query.limit],
+    )
+
+
+def _latest(query: Query, character: str) -> tuple[str, list[str | int]]:
+    """Return a query for the latest ones, of each place so many as are asked for, and its values."""
+    # Each by itself walks an index from its end and stops in time; an OR of them would read all that there are.
+    parts: list[str] = []
+    values: list[str | int] = []
+    for where in query.where:
+        clauses = [_where(where, values), *_filters(query, values)]
+        if character:
+            clauses.append("instr(lower(memories.content), lower(?)) > 0")
+            values.append(character)
+        values.append(query.limit)
+        parts.append(
+            f"SELECT * FROM (SELECT memories.number, NULL FROM memories WHERE {' AND '.join(clauses)}"  # noqa: S608
+            " ORDER BY memories.number DESC LIMIT ?)"
+        )
+    return " UNION ".join(parts), values
+
+
+def _filters(query: Query, values: list[str | int]) -> list[str]:
     clauses = ["(memories.expires_at IS NULL OR memories.expires_at > ?)"]
-    values: list[str | int] = [query.now]
-    wheres = [_where(where, values) for where in query.where]
-    clauses.append(f"({' OR '.join(wheres)})" if wheres else "0")
+    values.append(query.now)
     for column, value in (("namespace", query.namespace), ("kind", query.kind)):
         if value is not None:
             clauses.append(f"memories.{column} = ?")
             values.append(value)
-    text = query.text.strip()
-    table, order, score = "memories", "memories.number DESC", "NULL"
-    if len(text) == 1:
-        clauses.append("instr(lower(memories.content), lower(?)) > 0")
-        values.append(text)
-    elif text:
-        terms = _terms(text)
-        if not terms:
-            return []
-        table = "memories_fts JOIN memories ON memories.number = memories_fts.rowid"
-        clauses.append("memories_fts MATCH ?")
-        values.append(terms)
-        order, score = "bm25(memories_fts), memories.number DESC", "-bm25(memories_fts)"
-    found = connection.execute(
-        f"SELECT {_COLUMNS}, {score} AS score FROM {table} WHERE {' AND '.join(clauses)} ORDER BY {order} LIMIT ?",  # noqa: S608
-        (*values, query.limit),
-    )
-    return [MemoryRow(**dict(row)) for row in found]
+    return clauses
 
 
 def delete(connection: sqlite3.Connection, workspace_id: str, memory_id: str) -> bool:
@@ -166,6 +200,7 @@ _SCOPES: Mapping[Scope, str] = {
     "TEAM": "memories.scope = 'TEAM'",
     "GLOBAL": "memories.scope = 'GLOBAL'",
 }
+_ANY_SCOPE = "memories.scope IN ('LOCAL', 'TEAM', 'GLOBAL')"
 _TEAM = "memories.workspace_id IN (SELECT id FROM workspaces WHERE (id = ? OR parent_id = ?) AND status <> 'removed')"
 # UNION, and not UNION ALL, ends it whatever the rows say.
 _ORG = (
@@ -175,9 +210,8 @@ _ORG = (
 
 
 def _where(where: Where, values: list[str | int]) -> str:
-    clauses: list[str] = []
-    if where.scope is not None:
-        clauses.append(_SCOPES[where.scope])
+    # All scopes are named too: within one, the index of a workspace is in the order of the numbers.
+    clauses = [_SCOPES[where.scope] if where.scope is not None else _ANY_SCOPE]
     if where.owner is not None:
         clauses.append("memories.workspace_id = ?")
         values.append(where.owner)
@@ -187,7 +221,7 @@ def _where(where: Where, values: list[str | int]) -> str:
     if where.org is not None:
         clauses.append(_ORG)
         values.append(where.org)
-    return f"({' AND '.join(clauses)})" if clauses else "1"
+    return f"({' AND '.join(clauses)})"
 
 
 def _terms(text: str) -> str:
