@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from molecule_runtime.core import env
 from molecule_runtime.core.errors import ConfigurationError
+from molecule_runtime.core.secretfile import secret_problem
 from molecule_runtime.core.tokens import INBOUND_SECRET_FILE_NAME, TOKEN_FILE_NAME, TokenFile
 
 if TYPE_CHECKING:
@@ -63,11 +64,9 @@ def inbound_auth_of(settings: HostSettings, config: WorkspaceConfig) -> InboundA
     source = settings.a2a_token
     if source is None:
         raise ConfigurationError(f"a2a.inbound_auth is 'bearer' and there is no secret for it; set {names}")
-    secret = source.read()
-    if not secret:
+    if problem := secret_problem(source.read()):
         raise ConfigurationError(
-            f"a2a.inbound_auth is 'bearer' and {source.description} holds no usable secret: one line of printable characters"
-            " without spaces"
+            f"a2a.inbound_auth is 'bearer' and the secret from {source.description} {problem}; set {names}"
         )
     return InboundAuth(mode=mode, secret=source)
 
