@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from molecule_runtime.localplatform.checkpoints import MAX_PAYLOAD_BYTES
-from molecule_runtime.localplatform.keyvalue import MAX_VALUE_BYTES
+from molecule_runtime.localplatform.keyvalue import MAX_NESTING, MAX_VALUE_BYTES
 from molecule_runtime.localplatform.store import checkpoints, key_values
 
 if TYPE_CHECKING:
@@ -142,6 +142,35 @@ async def test_a_slash_in_a_key_or_in_the_id_of_a_workflow_is_part_of_it(world: 
     assert await keys(world, alice) == []
     gone = await world.http.delete(f"{base}/checkpoints/repo%2Frun%2F1", headers=alice.auth)
     assert gone.json() == {"deleted": 1, "workflow_id": "repo/run/1"}
+
+
+@pytest.mark.parametrize(("opening", "inside", "closing"), [("[", "", "]"), ("[", "1", "]"), ('{"a":', "{}", "}")])
+async def test_what_is_nested_too_deeply_is_refused_and_spoils_no_list(
+    world: World, opening: str, inside: str, closing: str
+) -> None:
+    alice = await world.create()
+    base = f"/workspaces/{alice.id}"
+
+    async def keep(depth: int) -> list[int]:
+        outer = depth - (inside == "{}")
+        value = opening * outer + inside + closing * outer
+        bodies = {
+            "memory": f'{{"key": "k{depth}", "value": {value}}}',
+            "checkpoints": f'{{"workflow_id": "wf", "step_name": "s{depth}", "payload": {value}}}',
+        }
+        answers = [
+            await world.http.post(f"{base}/{path}", content=body, headers=alice.auth) for path, body in bodies.items()
+        ]
+        assert all("nested" in answer.json()["hint"] for answer in answers if answer.status_code == 400)
+        return [answer.status_code for answer in answers]
+
+    assert await keep(MAX_NESTING) == [200, 201]
+    # From there to where the reader of JSON gives up, which is a little behind where the writer does.
+    for depth in (MAX_NESTING + 1, 500, *range(900, 1000)):
+        assert await keep(depth) == [400, 400], depth
+    assert await keys(world, alice) == [f"k{MAX_NESTING}"]
+    (step,) = (await world.http.get(f"{base}/checkpoints/wf", headers=alice.auth)).json()
+    assert step["step_name"] == f"s{MAX_NESTING}"
 
 
 async def test_values_and_checkpoints_go_with_their_workspace(world: World) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from molecule_runtime.core.platform.wire import checkpoints as wire
 from molecule_runtime.localplatform import timestamps, web
 from molecule_runtime.localplatform.access import require_own
+from molecule_runtime.localplatform.keyvalue import kept_json
 from molecule_runtime.localplatform.routing import Route
 from molecule_runtime.localplatform.store import checkpoints
 from molecule_runtime.localplatform.web import Refusal
@@ -29,10 +30,8 @@ async def create(platform: Platform, request: Request) -> Response:
     """`POST /workspaces/:id/checkpoints`: a step that is done, stored anew when it is done again."""
     own = await require_own(platform, request)
     wanted = web.validate(wire.CheckpointRequest, await web.read_object(request))
-    payload = web.dump(wanted.payload)
-    if len(payload) > MAX_PAYLOAD_BYTES:
-        hint = f"at most {MAX_PAYLOAD_BYTES} bytes of JSON; store it elsewhere, and where it is here"
-        raise Refusal(413, "payload too large", max_bytes=MAX_PAYLOAD_BYTES, hint=hint)
+    hint = f"at most {MAX_PAYLOAD_BYTES} bytes of JSON; store it elsewhere, and where it is here"
+    payload = kept_json("payload", wanted.payload, most=MAX_PAYLOAD_BYTES, hint=hint)
 
     def store(connection: sqlite3.Connection) -> str:
         if not checkpoints.has_room(connection, own.id, wanted.workflow_id, wanted.step_name, len(payload)):

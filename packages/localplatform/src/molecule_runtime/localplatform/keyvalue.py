@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from molecule_runtime.core.platform.wire import StatusResponse
 from molecule_runtime.core.platform.wire import memory as wire
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 MAX_VALUE_BYTES = 256 * 1024
 """Of one value, as JSON."""
+
+MAX_NESTING = 200
+"""Of a value. One that a reader of JSON takes and a writer does not would spoil every list that it is in."""
 
 
 async def list_own(platform: Platform, request: Request) -> Response:
@@ -48,10 +51,8 @@ async def put(platform: Platform, request: Request) -> Response:
     if not isinstance(data.get("key"), str) or not data["key"]:
         raise Refusal(400, "key is required")
     wanted = web.validate(wire.SetValueRequest, data)
-    value_json = web.dump(wanted.value)
-    if len(value_json) > MAX_VALUE_BYTES:
-        hint = f"at most {MAX_VALUE_BYTES} bytes of JSON under one key"
-        raise Refusal(413, "value too large", max_bytes=MAX_VALUE_BYTES, hint=hint)
+    hint = f"at most {MAX_VALUE_BYTES} bytes of JSON under one key"
+    value_json = kept_json("value", wanted.value, most=MAX_VALUE_BYTES, hint=hint)
     now = platform.now()
     expires_at = None if wanted.ttl_seconds is None else now + wanted.ttl_seconds * timestamps.SECOND
 
@@ -80,6 +81,41 @@ async def delete(platform: Platform, request: Request) -> Response:
     own = await require_own(platform, request)
     await platform.store.write(key_values.delete, own.id, request.path_params["key"])
     return web.answer({"status": "deleted"})
+
+
+def kept_json(name: str, value: object, *, most: int, hint: str) -> bytes:
+    """Return a value as JSON that may be kept.
+
+    Raises:
+        Refusal: 413 when it has more than so many bytes, 400 when it is nested too deeply.
+    """
+    too_deep = Refusal(
+        400,
+        "invalid request body",
+        hint=f"{name}: nested more than {MAX_NESTING} levels deep; keep it flatter, or as a text",
+    )
+    try:
+        text = web.dump(value)
+    except RecursionError:
+        raise too_deep from None
+    if len(text) > most:
+        raise Refusal(413, f"{name} too large", max_bytes=most, hint=hint)
+    if text.count(b"[") + text.count(b"{") > MAX_NESTING and _is_deep(value):
+        raise too_deep
+    return text
+
+
+def _is_deep(value: object) -> bool:
+    level = [value]
+    for _ in range(MAX_NESTING):
+        inner: list[object] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner += cast("dict[str, object]", item).values()
+            elif isinstance(item, list):
+                inner += cast("list[object]", item)
+        level = inner
+    return any(isinstance(item, (dict, list)) for item in level)
 
 
 def _body(row: ValueRow) -> dict[str, Any]:
