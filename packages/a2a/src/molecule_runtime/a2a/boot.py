@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from molecule_runtime.a2a.adapter_config import adapter_config_of
 from molecule_runtime.a2a.authentication import inbound_auth_of, secret_files_of, warn_if_open
 from molecule_runtime.a2a.card import Configuration, card_facts, skills_of
 from molecule_runtime.a2a.errors import BootError
@@ -26,7 +27,7 @@ from molecule_runtime.a2a.settings import delivery_mode, resolve_workspace_url
 from molecule_runtime.a2a.statefile import FILE_NAME, open_state
 from molecule_runtime.a2a.tasks import Tasks, limits_of
 from molecule_runtime.a2a.turns import TurnExecutor
-from molecule_runtime.core.adapter import AdapterConfig, PrivilegedPluginInstallError
+from molecule_runtime.core.adapter import PrivilegedPluginInstallError
 from molecule_runtime.core.errors import MoleculeError
 from molecule_runtime.core.platform import wire
 from molecule_runtime.core.platform.client import PlatformClient
@@ -171,18 +172,7 @@ class _Host:
         try:
             pools = await self.resources.enter_async_context(ConnectionPools())
             client = await self.resources.enter_async_context(PlatformClient(self.settings.target, pools))
-            adapter_config = AdapterConfig(
-                model=self.config.model,
-                # What earlier versions passed under this name (contract `workspace-host.md` 5.1, step 13).
-                tools=list(self.config.skills),
-                runtime_config=dict(self.config.runtime_config),
-                config_path=str(self.settings.config_path),
-                workspace_id=self.settings.target.id,
-                prompt_files=list(self.config.prompt_files),
-                a2a_port=self.config.a2a.port,
-                platform=client,
-                workspace_config=self.config,
-            )
+            adapter_config = adapter_config_of(self.settings, self.config, client)
             state.boot_phase = "the adapter's setup is running"
             async with _step("set the adapter up", seconds=SETUP_DEADLINE):
                 await adapter.setup(adapter_config)

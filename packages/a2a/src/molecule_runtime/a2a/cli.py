@@ -41,6 +41,11 @@ _VARIABLES = (
     env.MOLECULE_DELIVERY_MODE,
     env.LOG_LEVEL,
     env.LOG_FORMAT,
+    env.MOLECULE_A2A_TOKEN,
+    env.MOLECULE_A2A_TOKEN_FILE,
+    env.MOLECULE_A2A_REQUIRE_AUTH,
+    env.MOLECULE_SMOKE_MODE,
+    env.MOLECULE_SMOKE_TIMEOUT_SECS,
 )
 
 DRAIN_SECONDS = 10.0
@@ -67,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         guard.start()
     try:
         with stop.installed():
-            _run(stop, extra)
+            _run(stop, extra, whole_process=argv is None)
         logger.info("stopped")
         guard.code = OK
     except ConfigurationError as exc:
@@ -82,7 +87,7 @@ main_sync = main
 """The name under which earlier versions exported it; a release without it broke every workspace (contract `workspace-host.md` 5)."""
 
 
-def _run(stop: StopSignal, extra: Sequence[str]) -> None:
+def _run(stop: StopSignal, extra: Sequence[str], *, whole_process: bool) -> None:
     logs.configure()
     logging.captureWarnings(capture=True)
     if extra:
@@ -106,9 +111,13 @@ def _run(stop: StopSignal, extra: Sequence[str]) -> None:
     # The SDK and the server take most of a second to import: not for --help and not for a typing error.
     import anyio
 
-    from molecule_runtime.a2a import boot
+    from molecule_runtime.a2a import boot, smoke
 
     with logs.bind(workspace_id=settings.target.id):
+        if smoke.is_smoke_mode():
+            seconds = smoke.smoke_seconds()
+            anyio.run(lambda: smoke.smoke(settings, config, stop, seconds=seconds, whole_process=whole_process))
+            return
         anyio.run(boot.serve, settings, config, stop, DRAIN_SECONDS)
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from molecule_runtime.core import wedge
 from molecule_runtime.core.errors import (
     AccessDeniedError,
     CredentialRejectedError,
@@ -137,15 +138,16 @@ class Vitals:
         """Return the beat for this moment; every field that describes the workspace is in every beat."""
         with self._lock:
             current = next(reversed(self._tasks.values()), "")
+            wedged = self._wedged or wedge.wedge_reason()
             request = wire.HeartbeatRequest(
                 workspace_id=workspace_id,
                 error_rate=round(self._failures / self._turns, 4) if self._turns else 0.0,
-                sample_error=self._wedged or self._sample_error,
+                sample_error=wedged or self._sample_error,
                 active_tasks=len(self._tasks),
                 is_busy=bool(self._tasks),
                 uptime_seconds=int(time.monotonic() - self.started),
                 current_task=current,
-                runtime_state="wedged" if self._wedged else "",
+                runtime_state="wedged" if wedged else "",
             )
             # A rolling figure: without this, one early failure would mark a long-lived workspace for ever.
             if self._turns > 50:
