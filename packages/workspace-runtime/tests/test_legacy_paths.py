@@ -41,6 +41,8 @@ SAME_OBJECTS = [
         "core.registry",
         ("A2A_SECTION", "DISPLAY_SECTION", "MEMORY_SECTION", "TOOLS", "ToolSpec", "by_name", "tool_names"),
     ),
+    ("runtime_wedge", "core.wedge", ("clear_wedge", "is_wedged", "mark_wedged", "reset_for_test", "wedge_reason")),
+    ("smoke_mode", "a2a.smoke", ("is_smoke_mode", "run_executor_smoke")),
 ]
 
 SOURCES = Path(__file__).parents[1] / "src" / "molecule_runtime"
