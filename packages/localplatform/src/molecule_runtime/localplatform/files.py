@@ -244,7 +244,7 @@ async def _pass_on(platform: Platform, request: Request, own: WorkspaceRow, kind
     except (httpx.HTTPError, TimeoutError) as exc:
         raise Refusal(503, _NOT_RUNNING, hint=f"the agent did not take the files ({type(exc).__name__})") from None
     try:
-        parsed: object = web.loads(answer.content[:_MAX_JSON_ANSWER])
+        parsed: object = web.parse(answer.content[:_MAX_JSON_ANSWER])
     except ValueError:
         parsed = None
     said = cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from molecule_runtime.core.platform.wire import StatusResponse
 from molecule_runtime.core.platform.wire import memory as wire
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 MAX_VALUE_BYTES = 256 * 1024
 """Of one value, as JSON."""
-
-MAX_NESTING = 200
-"""Of a value. One that a reader of JSON takes and a writer does not would spoil every list that it is in."""
 
 
 async def list_own(platform: Platform, request: Request) -> Response:
@@ -87,35 +84,12 @@ def kept_json(name: str, value: object, *, most: int, hint: str) -> bytes:
     """Return a value as JSON that may be kept.
 
     Raises:
-        Refusal: 413 when it has more than so many bytes, 400 when it is nested too deeply.
+        Refusal: 413 when it has more than so many bytes.
     """
-    too_deep = Refusal(
-        400,
-        "invalid request body",
-        hint=f"{name}: nested more than {MAX_NESTING} levels deep; keep it flatter, or as a text",
-    )
-    try:
-        text = web.dump(value)
-    except RecursionError:
-        raise too_deep from None
+    text = web.dump(value)
     if len(text) > most:
         raise Refusal(413, f"{name} too large", max_bytes=most, hint=hint)
-    if text.count(b"[") + text.count(b"{") > MAX_NESTING and _is_deep(value):
-        raise too_deep
     return text
-
-
-def _is_deep(value: object) -> bool:
-    level = [value]
-    for _ in range(MAX_NESTING):
-        inner: list[object] = []
-        for item in level:
-            if isinstance(item, dict):
-                inner += cast("dict[str, object]", item).values()
-            elif isinstance(item, list):
-                inner += cast("list[object]", item)
-        level = inner
-    return any(isinstance(item, (dict, list)) for item in level)
 
 
 def _body(row: ValueRow) -> dict[str, Any]:

@@ -65,7 +65,7 @@ async def reset_chat(platform: Platform, request: Request) -> Response:
 async def _pass_on(platform: Platform, request: Request, caller: Caller, target: WorkspaceRow) -> Response:
     body = await web.read_body(request, MAX_A2A_REQUEST_BYTES)
     try:
-        data = web.loads(body)
+        data = web.parse(body)
     except ValueError:
         raise Refusal(400, "invalid JSON") from None
     message = read_envelope(data)

@@ -111,7 +111,7 @@ def outcome_of(exchange: Exchange) -> tuple[Outcome, Any]:
             delivery_confirmed=confirmed,
         ), None
     try:
-        parsed = web.loads(exchange.body)
+        parsed = web.parse(exchange.body)
     except ValueError:
         parsed = None
     if exchange.status >= 300 or exchange.status < 200:
