@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import anyio
 import anyio.to_thread
 from starlette.responses import StreamingResponse
 
@@ -43,11 +42,8 @@ async def read(request: Request, folders: Folders, secrets: Sequence[Path]) -> R
     path = request.query_params.get("path", "")
     stack = ExitStack()
     try:
-        with anyio.CancelScope(shield=True):
-            # A descriptor that is opened while nobody waits any more would stay open.
-            descriptor, status = await anyio.to_thread.run_sync(
-                lambda: stack.enter_context(folders.opened(path, secrets))
-            )
+        # Not abandoned when the request is: a file that is opened for nobody would stay open.
+        descriptor, status = await anyio.to_thread.run_sync(lambda: stack.enter_context(folders.opened(path, secrets)))
         if status.st_size > MAX_READ_BYTES:
             raise Refusal(413, "file too large", max_bytes=MAX_READ_BYTES, size=status.st_size)
     except PathNotAllowedError as exc:
@@ -96,8 +92,7 @@ async def _pieces(descriptor: int, size: int) -> AsyncGenerator[bytes]:
     offset = 0
     while offset < size:
         wanted = min(_PIECE_BYTES, size - offset)
-        with anyio.CancelScope(shield=True):
-            piece = await anyio.to_thread.run_sync(os.pread, descriptor, wanted, offset)
+        piece = await anyio.to_thread.run_sync(os.pread, descriptor, wanted, offset)
         if not piece:
             raise OSError(f"the file became shorter while it was sent: {offset} of {size} bytes are there")
         offset += len(piece)

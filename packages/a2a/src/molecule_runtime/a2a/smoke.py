@@ -13,7 +13,7 @@ import re
 import sys
 import threading
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import anyio
 
@@ -189,7 +189,7 @@ def _import_fault(exc: BaseException) -> ImportError | None:
         return exc
     inner: list[BaseException] = [exc.__cause__] if exc.__cause__ is not None else []
     if isinstance(exc, BaseExceptionGroup):
-        inner += exc.exceptions
+        inner += cast("BaseExceptionGroup[BaseException]", exc).exceptions
     return next((fault for one in inner if (fault := _import_fault(one)) is not None), None)
 
 
