@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -240,7 +241,8 @@ async def ask(
         "params": {
             "message": {
                 "role": "user",
-                "messageId": "message-1",
+                # One id for everything would be one message (see molecule_runtime.a2a.once).
+                "messageId": str(uuid.uuid4()),
                 "parts": [part or {"kind": "text", "text": text}],
                 **message,
             }

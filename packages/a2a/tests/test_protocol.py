@@ -206,6 +206,7 @@ async def test_a_turn_has_the_metadata_the_sender_and_the_files_as_plain_values(
             },
             metadata=metadata,
             contextId="context-1",
+            messageId="message-1",
         )
         assert json.loads(text_of(answer)) == [
             metadata,

@@ -21,12 +21,13 @@ from molecule_runtime.a2a.errors import BootError
 from molecule_runtime.a2a.folders import folders_of
 from molecule_runtime.a2a.gate import Gate, rules_of
 from molecule_runtime.a2a.loading import load_adapter
+from molecule_runtime.a2a.once import Once
 from molecule_runtime.a2a.presence_thread import PresenceThread
 from molecule_runtime.a2a.server import HostServer, HostState, bind, build_app
 from molecule_runtime.a2a.settings import delivery_mode, resolve_workspace_url
 from molecule_runtime.a2a.statefile import FILE_NAME, open_state
 from molecule_runtime.a2a.tasks import Tasks, limits_of
-from molecule_runtime.a2a.turns import TurnExecutor
+from molecule_runtime.a2a.turns import TurnExecutor, rules_of_turns
 from molecule_runtime.core.adapter import PrivilegedPluginInstallError
 from molecule_runtime.core.errors import MoleculeError
 from molecule_runtime.core.platform import wire
@@ -128,8 +129,8 @@ class _Host:
         async with _step("listen", seconds=30):
             await self._listen(state, tasks)
         async with _step("open the state file", seconds=30):
-            tasks_kept = await self._open_tasks()
-        await self._configure(state, adapter, tasks_kept)
+            memory = await self._open_memory()
+        await self._configure(state, adapter, memory)
         async with _step("register"):
             self._announce(state, adapter)
         logger.info(
@@ -158,16 +159,19 @@ class _Host:
         tasks.start_soon(run_server)
         await server.listening()
 
-    async def _open_tasks(self) -> Tasks:
+    async def _open_memory(self) -> tuple[Tasks, Once]:
         settings = self.config.a2a.tasks
         path = self.settings.configs_dir / FILE_NAME if settings.store == "disk" else None
-        tasks = Tasks(await self.resources.enter_async_context(open_state(path)), limits_of(settings))
+        stored = await self.resources.enter_async_context(open_state(path))
+        limits = limits_of(settings)
+        tasks, once = Tasks(stored, limits), Once(stored, limits)
         interrupted = await tasks.start()
+        await once.start()
         if interrupted:
             logger.warning("%d task(s) were running when this workspace ended last; they are failed now", interrupted)
-        return tasks
+        return tasks, once
 
-    async def _configure(self, state: HostState, adapter: BaseAdapter, tasks: Tasks) -> None:
+    async def _configure(self, state: HostState, adapter: BaseAdapter, memory: tuple[Tasks, Once]) -> None:
         """Set the adapter up. Only a missing privileged plugin ends the boot: anything else leaves a workspace that says why."""
         try:
             pools = await self.resources.enter_async_context(ConnectionPools())
@@ -188,8 +192,11 @@ class _Host:
                 skills=skills_of(adapter.skills(), name=card.name, description=card.description, tag=adapter.name()),
                 configuration=Configuration.READY,
             )
-            self.turns = TurnExecutor(executor, self.vitals, self._beat_soon)
-            state.serve_with(self.turns, tasks)
+            tasks, once = memory
+            self.turns = TurnExecutor(
+                executor, self.vitals, self._beat_soon, once=once, rules=rules_of_turns(self.config.a2a.turns)
+            )
+            state.serve_with(self.turns, tasks, once)
         except PrivilegedPluginInstallError as exc:
             raise BootError(f"a privileged plugin could not be installed: {_reason(exc)}") from exc
         except Exception as exc:  # an adapter may raise anything

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from molecule_runtime.a2a.once import patient
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -144,7 +146,18 @@ async def handle(
     refusal = refuse(request_id_of(body))
     if refusal is not None:
         return refusal
+    patient.set(_asks_to_wait(body))
     return await serve(replay(request, normalise(body)))
+
+
+def _asks_to_wait(body: object) -> bool:
+    """Tell whether the sender wants the answer itself; a 0.3 sender that says nothing takes an acknowledgement as well."""
+    envelope = cast("dict[str, Any]", body) if isinstance(body, dict) else {}
+    if envelope.get("method") != "message/send":
+        return True
+    params = envelope.get("params")
+    configuration = cast("dict[str, Any]", params).get("configuration") if isinstance(params, dict) else None
+    return isinstance(configuration, dict) and cast("dict[str, Any]", configuration).get("blocking") is True
 
 
 def _part(part: object) -> object:

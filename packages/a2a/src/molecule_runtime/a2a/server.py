@@ -29,13 +29,14 @@ if TYPE_CHECKING:
 
     from a2a.server.agent_execution import AgentExecutor
     from a2a.server.request_handlers import RequestHandler
-    from a2a.server.tasks import TaskStore
     from a2a.types import AgentCard
     from starlette.requests import Request
     from starlette.types import ASGIApp
 
     from molecule_runtime.a2a.folders import Folders
+    from molecule_runtime.a2a.once import Once
     from molecule_runtime.a2a.presence_thread import PresenceThread
+    from molecule_runtime.a2a.tasks import Tasks
     from molecule_runtime.core.adapter import BaseAdapter
 
 logger = logging.getLogger(__name__)
@@ -71,12 +72,13 @@ class HostState:
             return redact_text(f"not registered with the platform ({state.phase if state else 'starting'}{detail})")
         return ""
 
-    def serve_with(self, executor: AgentExecutor, tasks: TaskStore) -> None:
-        """Answer A2A requests with `executor` from now on, and keep their tasks in `tasks`."""
-        from a2a.server.request_handlers import DefaultRequestHandler
+    def serve_with(self, executor: AgentExecutor, tasks: Tasks, once: Once) -> None:
+        """Answer A2A requests with `executor` from now on; keep tasks in `tasks`, and run no message twice that `once` knows."""
         from a2a.server.routes import create_jsonrpc_routes
 
-        handler = DefaultRequestHandler(agent_executor=executor, task_store=tasks, agent_card=self.card.served())
+        from molecule_runtime.a2a.handler import HostHandler
+
+        handler = HostHandler(executor, tasks, once=once, card=self.card.served())
         # The platform and today's agents speak 0.3 (contract `platform-api.md` 5.7); the SDK speaks both on one endpoint.
         routes = create_jsonrpc_routes(handler, rpc_url="/", enable_v0_3_compat=True)
         self.handler = handler

@@ -52,6 +52,25 @@ MIGRATIONS = (
     CREATE INDEX tasks_listed ON tasks (owner, updated DESC, id DESC);
     CREATE INDEX tasks_ended ON tasks (ended, number, bytes) WHERE ended IS NOT NULL;
     """,
+    """
+    CREATE TABLE answers (
+        number INTEGER PRIMARY KEY,
+        caller TEXT NOT NULL,
+        message_id TEXT NOT NULL,
+        content TEXT NOT NULL,
+        answered REAL NOT NULL,
+        owner TEXT NOT NULL,
+        task_id TEXT NOT NULL,
+        reply BLOB,
+        bytes INTEGER NOT NULL,
+        UNIQUE (caller, message_id, content)
+    );
+    CREATE INDEX answers_task ON answers (owner, task_id);
+    CREATE TRIGGER tasks_forgotten AFTER DELETE ON tasks
+    BEGIN
+        DELETE FROM answers WHERE owner = old.owner AND task_id = old.id AND reply IS NULL;
+    END;
+    """,
 )
 """Each brings the file from the version that is its place to the next one."""
 

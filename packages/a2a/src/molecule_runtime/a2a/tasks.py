@@ -256,22 +256,17 @@ def _page(
 
 def _evict(db: sqlite3.Connection, limits: TaskLimits, *, keep_last: bool) -> None:
     now = time.time()
-    db.execute(
-        """
-        DELETE FROM tasks WHERE number IN (
-            SELECT number FROM (
-                SELECT number, ended, row_number() OVER latest AS place, sum(bytes) OVER latest AS size
-                FROM tasks WHERE ended IS NOT NULL WINDOW latest AS (ORDER BY ended DESC, number DESC)
-            ) WHERE place > :kept AND (place > :most OR size > :bytes OR ended < :oldest)
-        )
-        """,
-        {
-            "kept": 1 if keep_last else 0,
-            "most": limits.max_finished,
-            "bytes": limits.max_bytes,
-            "oldest": now - limits.max_age,
-        },
-    )
+    count, size = db.execute(
+        "SELECT count(*), total(bytes) FROM tasks WHERE ended IS NOT NULL AND ended >= ?", (now - limits.max_age,)
+    ).fetchone()
+    # The one that has just ended stays, whatever its size.
+    while count > (1 if keep_last else 0) and (count > limits.max_finished or size > limits.max_bytes):
+        number, freed = db.execute(
+            "SELECT number, bytes FROM tasks WHERE ended >= ? ORDER BY ended, number LIMIT 1", (now - limits.max_age,)
+        ).fetchone()
+        db.execute("DELETE FROM tasks WHERE number = ?", (number,))
+        count, size = count - 1, size - freed
+    db.execute("DELETE FROM tasks WHERE ended < ?", (now - limits.max_age,))
     db.execute(
         "DELETE FROM tasks WHERE ended IS NULL AND state IN (?, ?) AND updated < ?",
         (*sorted(WAITING_STATES), int((now - limits.max_age) * 1e9)),
@@ -283,7 +278,11 @@ def _interrupt(db: sqlite3.Connection) -> int:
         "SELECT number, body FROM tasks WHERE ended IS NULL AND state NOT IN (?, ?)", sorted(WAITING_STATES)
     ).fetchall()
     for number, body in rows:
-        task = Task.FromString(body)
+        try:
+            task = Task.FromString(body)
+        except Exception:  # protobuf's own error, of a module without types: half a row is no task
+            db.execute("DELETE FROM tasks WHERE number = ?", (number,))
+            continue
         if task.status.HasField("message"):
             task.history.append(task.status.message)
         task.status.state = TaskState.TASK_STATE_FAILED

@@ -1,36 +1,71 @@
-"""The host's own executor around the adapter's: counts turns, turns exceptions into failed tasks, and can be drained."""
+"""The host's own executor around the adapter's: one turn at a time in a conversation, each with exactly one end, each can be cancelled."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from a2a.helpers import get_message_text
 from a2a.server.agent_execution import AgentExecutor, RequestContext
-from a2a.server.events import EventQueue
-from a2a.types import Message, Task, TaskState, TaskStatusUpdateEvent
+from a2a.types import TaskState
 from a2a.utils.errors import A2AError
 
-from molecule_runtime.a2a.executor import fail, failure_text
-from molecule_runtime.a2a.tasks import FINAL_STATES
+from molecule_runtime.a2a.conversations import Conversations, Turn, Word, together
+from molecule_runtime.a2a.executor import failure_text
+from molecule_runtime.a2a.once import Acknowledge, Delivery
+from molecule_runtime.a2a.watched import WatchedQueue
 from molecule_runtime.core import logs
 from molecule_runtime.core.redaction import redact_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from a2a.server.events.event_queue import Event
+    from a2a.server.events import EventQueue
 
+    from molecule_runtime.a2a.once import Once
+    from molecule_runtime.core.config import TurnsConfig
     from molecule_runtime.core.presence import Vitals
 
 logger = logging.getLogger(__name__)
 
+HOOK_SECONDS = 0.8
+"""For the adapter's own `cancel`."""
+
+END_SECONDS = 0.8
+"""For a turn to end once it is cancelled. Both together keep a sender who cancels waiting for less than 2 s."""
+
+FAILED, CANCELED = TaskState.TASK_STATE_FAILED, TaskState.TASK_STATE_CANCELED
+
+STOPPING = "Agent error: the workspace is stopping; send the message again"
+NO_ANSWER = "Agent error: the agent finished without an answer"
+CANCELLED_ITSELF = "Agent error: the agent cancelled its own turn"
+
 _DESCRIPTION_CHARS = 100
-_CANCEL_SECONDS = 1.0
 _PRODUCER = "producer:"
-_STOPPING = "Agent error: the workspace is stopping; send the message again"
+_LINGER_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnRules:
+    """How the turns of one conversation follow each other.
+
+    Attributes:
+        interrupt: whether a message stops the turn that runs, which then begins anew with both; else it waits.
+        most_waiting: messages that wait in one conversation; the next one is rejected.
+        idle: seconds without a word of the agent after which its turn has failed; 0 for no limit.
+    """
+
+    interrupt: bool = False
+    most_waiting: int = 16
+    idle: float = 0
+
+
+def rules_of_turns(config: TurnsConfig) -> TurnRules:
+    """Return the rules that config.yaml sets."""
+    return TurnRules(interrupt=config.busy == "interrupt", most_waiting=config.max_waiting, idle=config.idle_seconds)
 
 
 class TurnExecutor(AgentExecutor):
@@ -38,130 +73,273 @@ class TurnExecutor(AgentExecutor):
 
     Attributes:
         inner: the adapter's executor.
-        vitals: told of every turn.
-        on_change: called when a turn begins and ends, to bring the next heartbeat forward.
+        on_late: called with a turn that was acknowledged to a sender who had asked for an answer, once it has one.
     """
 
-    def __init__(self, inner: AgentExecutor, vitals: Vitals, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        inner: AgentExecutor,
+        vitals: Vitals,
+        on_change: Callable[[], None],
+        *,
+        once: Once,
+        rules: TurnRules | None = None,
+    ) -> None:
         self.inner = inner
+        self.on_late: Callable[[Turn], None] | None = None
         self._vitals = vitals
         self._on_change = on_change
-        self._running: dict[int, asyncio.Task[Any] | None] = {}
+        self._once = once
+        self._rules = rules or TurnRules()
+        self._conversations = Conversations(most_waiting=self._rules.most_waiting)
+        self._turns: dict[str, Turn] = {}
+        self._left: set[asyncio.Task[Any]] = set()
         self._idle = anyio.Event()
-        self._stopping = False
 
     async def execute(self, context: RequestContext, event_queue: EventQueue) -> None:
         """Run one turn; whatever the adapter does, the sender gets exactly one end of it."""
-        with logs.bind(task_id=context.task_id or ""):
-            await self._execute(context, event_queue)
-
-    async def _execute(self, context: RequestContext, event_queue: EventQueue) -> None:
-        current = asyncio.current_task()
-        watched = _Watched(event_queue)
-        handle = self._vitals.task_started(_description(context))
-        if not self._running:
+        delivery = Delivery.of(context.call_context)
+        delivery.task_id = context.task_id or ""
+        self._once.take(delivery)
+        turn = Turn(context, WatchedQueue(event_queue, context, delivery), delivery)
+        if not self._turns:
             self._idle = anyio.Event()
-        self._running[handle] = current
+        self._turns[delivery.task_id] = turn
+        kept = False
+        try:
+            with logs.bind(task_id=delivery.task_id):
+                kept = await self._in_turn(turn)
+        except asyncio.CancelledError:
+            kept = turn.cancelled
+            if kept:
+                await turn.watched.end(CANCELED)
+            raise
+        finally:
+            turn.watched.close()
+            self._conversations.leave(turn)
+            if self._turns.get(delivery.task_id) is turn:
+                del self._turns[delivery.task_id]
+            if kept and (turn.watched.replied or turn.watched.announced):
+                await self._once.answered(delivery)
+            else:
+                self._once.release(delivery)
+            if not self._turns:
+                self._idle.set()
+        if kept and delivery.late and not turn.cancelled and self.on_late is not None:
+            self.on_late(turn)
+        _release_producer(turn)
+
+    async def cancel(self, context: RequestContext, event_queue: EventQueue) -> None:
+        """End a turn: the adapter is asked, then its run is cancelled, and the sender is told within 2 s."""
+        turn = self._turns.get(context.task_id or "")
+        if turn is None:
+            # Parked: its turn is over, and it waits for its sender.
+            watched = WatchedQueue(event_queue, context, Delivery())
+            await self._ask_to_cancel(context, watched)
+            await watched.end(CANCELED)
+            return
+        turn.cancelled = True
+        if turn.tell(Word.CANCELLED):
+            await turn.watched.end(CANCELED)
+            return
+        if turn.work is not None and not turn.work.done():
+            await self._ask_to_cancel(context, turn.watched)
+            await self._end_work(turn.work)
+        await turn.watched.end(CANCELED)
+
+    async def drain(self, deadline: float) -> None:
+        """Wait for the running turns; after `deadline` seconds cancel those that are left."""
+        if not self._turns:
+            return
+        logger.info("waiting up to %.0f s for %d running turn(s)", deadline, len(self._turns))
+        with anyio.move_on_after(deadline):
+            await self._idle.wait()
+            return
+        logger.warning("cancelling %d turn(s) that did not finish in time", len(self._turns))
+        for turn in list(self._turns.values()):
+            turn.stopping = True
+            turn.tell(Word.STOPPING)
+            if turn.work is not None:
+                turn.work.cancel()
+        with anyio.move_on_after(END_SECONDS):
+            await self._idle.wait()
+
+    async def _in_turn(self, turn: Turn) -> bool:
+        """Wait for the conversation, then run; returns whether the answer is one to keep for a sender who asks again."""
+        watched, delivery = turn.watched, turn.delivery
+        place = self._conversations.enter(turn)
+        if place is None:
+            most = self._rules.most_waiting
+            text = f"Agent error: {most} messages wait in this conversation already; send this one again later"
+            await watched.end(TaskState.TASK_STATE_REJECTED, text)
+            return False
+        if place == 0:
+            delivery.late = False
+            if delivery.acknowledge is Acknowledge.AT_ONCE:
+                await watched.announce(TaskState.TASK_STATE_WORKING)
+        else:
+            running = self._conversations.running_with(turn)
+            if (
+                self._rules.interrupt
+                and running.work is not None
+                and not running.stopping
+                and not running.watched.ended
+            ):
+                running.interrupted = True
+                running.work.cancel()
+            if delivery.acknowledge is not Acknowledge.NEVER:
+                text = f"The agent is at work in this conversation; this message is number {place} in the line."
+                await watched.announce(TaskState.TASK_STATE_SUBMITTED, text)
+            match await turn.wait():
+                case Word.RUN:
+                    if watched.announced:
+                        await watched.say(TaskState.TASK_STATE_WORKING)
+                case Word.SHARED:
+                    return not turn.cancelled
+                case Word.CANCELLED:
+                    return True
+                case Word.STOPPING:
+                    await watched.end(FAILED, STOPPING)
+                    return False
+        if turn.cancelled:
+            return True
+        return await self._run_counted(turn)
+
+    async def _run_counted(self, turn: Turn) -> bool:
+        handle = self._vitals.task_started(_description(turn.context))
         self._on_change()
         error = ""
         try:
-            await self.inner.execute(context, watched)
-            if watched.events == 0:
-                # The SDK would wait for a task for ever.
-                logger.error("the adapter's executor finished a turn without an answer")
-                error = "Agent error: the agent finished without an answer"
-                await fail(context, event_queue, error)
+            error = await self._run(turn)
+        except asyncio.CancelledError:
+            error = "cancelled"
+            raise
         except A2AError as exc:
             # A refusal in the protocol's own words (unsupported content, wrong parameters); the SDK knows how to say it.
             error = f"{type(exc).__name__}: {exc}"
             raise
-        except asyncio.CancelledError:
-            error = "cancelled"
-            if self._stopping and watched.events == 0:
-                await fail(context, event_queue, _STOPPING)
-            raise
-        except (
-            Exception
-        ) as exc:  # an adapter's executor may raise anything, and the sender gets an end of the turn all the same
-            logger.exception("a turn of the adapter's executor failed")
-            error = failure_text(exc)
-            await watched.fail(context, error)
         finally:
-            self._vitals.task_finished(handle, error=redact_text(error or watched.failure))
+            self._vitals.task_finished(handle, error=redact_text(error or turn.watched.failure))
             self._on_change()
-            del self._running[handle]
-            if not self._running:
-                self._idle.set()
-        if watched.replied and current is not None and current.get_name().startswith(_PRODUCER):
-            # SDK 1.0.3 runs the turn in a task that then waits for ever for another message to the same task, and a Message
-            # has none: without this each message would leave its queues and tasks behind. Later versions end it themselves.
-            current.cancel()
+        return error != STOPPING
 
-    async def cancel(self, context: RequestContext, event_queue: EventQueue) -> None:
-        """Pass the request to the adapter; the SDK cancels the turn itself."""
-        await self.inner.cancel(context, event_queue)
+    async def _run(self, turn: Turn) -> str:
+        """Run the adapter until the turn has an end, and return what went wrong."""
+        watched = turn.watched
+        context = turn.context
+        error = ""
+        while True:
+            watched.touched = time.monotonic()
+            turn.work = asyncio.create_task(self.inner.execute(context, watched), name="molecule-turn")
+            if turn.stopping:
+                turn.work.cancel()
+            try:
+                in_time = await self._until_done(turn)
+            except asyncio.CancelledError:
+                # The SDK ends the turn: its sender cancelled it, or the host stops.
+                await self._end_work(turn.work)
+                await self._word_on_cancel(turn)
+                raise
+            again = turn.interrupted and not (turn.cancelled or turn.stopping or watched.ended)
+            if not (in_time and turn.work.cancelled() and again):
+                break
+            turn.interrupted = False
+            turn.sharing += self._conversations.take_waiting(turn)
+            context = together(turn, turn.sharing)
+        if not in_time:
+            error = f"Agent error: the agent said nothing for {self._rules.idle:g} s"
+            await watched.end(FAILED, error)
+        elif turn.work.cancelled():
+            error = await self._word_on_cancel(turn)
+        elif (exc := turn.work.exception()) is not None:
+            if isinstance(exc, A2AError):
+                raise exc
+            logger.error("a turn of the adapter's executor failed", exc_info=exc)
+            error = failure_text(exc)
+            await watched.end(FAILED, error)
+        elif not watched.events:
+            # The SDK would wait for a task for ever.
+            logger.error("the adapter's executor finished a turn without an answer")
+            error = NO_ANSWER
+            await watched.end(FAILED, error)
+        await self._share(turn)
+        return error
 
-    async def drain(self, deadline: float) -> None:
-        """Wait for the running turns; after `deadline` seconds cancel those that are left."""
-        if not self._running:
+    async def _until_done(self, turn: Turn) -> bool:
+        """Wait for the adapter; False when it said nothing for too long, and was stopped."""
+        assert turn.work is not None  # noqa: S101 - it was begun just now
+        idle = self._rules.idle
+        while not turn.work.done():
+            left = turn.watched.touched + idle - time.monotonic() if idle else None
+            if left is not None and left <= 0:
+                await self._end_work(turn.work)
+                return False
+            await asyncio.wait({turn.work}, timeout=left)
+        return True
+
+    async def _word_on_cancel(self, turn: Turn) -> str:
+        if turn.cancelled:
+            await turn.watched.end(CANCELED)
+            return "cancelled"
+        error = STOPPING if turn.stopping else CANCELLED_ITSELF
+        await turn.watched.end(FAILED, error)
+        return error
+
+    async def _share(self, turn: Turn) -> None:
+        """Give the answer of a turn to those who were answered with it; a turn that was cancelled answers nobody else."""
+        if turn.cancelled or turn.stopping:
             return
-        logger.info("waiting up to %.0f s for %d running turn(s)", deadline, len(self._running))
-        with anyio.move_on_after(deadline):
-            await self._idle.wait()
+        for other in turn.sharing:
+            if not other.waits:
+                continue
+            if turn.watched.state in {FAILED, TaskState.TASK_STATE_REJECTED}:
+                await other.watched.end(turn.watched.state, turn.watched.failure)
+            else:
+                await other.watched.answer(turn.watched.parts)
+            other.tell(Word.SHARED)
+
+    async def _ask_to_cancel(self, context: RequestContext, watched: WatchedQueue) -> None:
+        with anyio.move_on_after(HOOK_SECONDS) as scope:
+            try:
+                await self.inner.cancel(context, watched)
+            except Exception:  # an adapter's executor may raise anything, and its sender's word counts all the same
+                logger.exception("the adapter's executor failed to cancel a turn")
+        if scope.cancelled_caught:
+            logger.warning("the adapter's executor did not cancel a turn within %.1f s", HOOK_SECONDS)
+
+    async def _end_work(self, work: asyncio.Task[Any]) -> None:
+        """Cancel a run of the adapter; one that does not end is left behind, and says nothing any more."""
+        work.cancel()
+        work.add_done_callback(_read)
+        await asyncio.wait({work}, timeout=END_SECONDS)
+        if work.done():
             return
-        logger.warning("cancelling %d turn(s) that did not finish in time", len(self._running))
-        self._stopping = True
-        for task in self._running.values():
-            if task is not None:
-                task.cancel()
-        with anyio.move_on_after(_CANCEL_SECONDS):
-            await self._idle.wait()
+        logger.error(
+            "a turn goes on although it was cancelled: the adapter's executor keeps asyncio.CancelledError to itself"
+        )
+        self._left.add(work)
+        work.add_done_callback(self._left.discard)
 
 
-class _Watched(EventQueue):
-    """The adapter's view of the event queue; remembers what went through."""
+def _release_producer(turn: Turn) -> None:
+    """End the task in which SDK 1.0.3 runs turns; later versions end it themselves, and run turns in a task of their own.
 
-    def __init__(self, queue: EventQueue) -> None:
-        self._queue = queue
-        self.events = 0
-        self.failure = ""
-        self.replied = False
-        self._ended = False
-        self._task: Task | None = None
+    After a Message it would wait for ever for another message to the same task, and a Message has none. After a Task it closes its
+    queues, and waits for ever where the one who asked had not let go of them yet: it counts events that nobody acknowledges.
+    """
+    current = asyncio.current_task()
+    if current is None or not current.get_name().startswith(_PRODUCER):
+        return
+    if turn.watched.replied:
+        current.cancel()
+    elif turn.watched.ended:
+        asyncio.get_running_loop().call_later(_LINGER_SECONDS, current.cancel)
 
-    async def enqueue_event(self, event: Event) -> None:
-        """Pass an event on."""
-        self.events += 1
-        match event:
-            case Message():
-                self.replied = True
-            case Task():
-                self._task = event
-                self._note(event.status.state, event.status.message)
-            case TaskStatusUpdateEvent():
-                self._task = self._task or Task(id=event.task_id, context_id=event.context_id)
-                self._note(event.status.state, event.status.message)
-            case _:
-                pass
-        await self._queue.enqueue_event(event)
 
-    async def fail(self, context: RequestContext, text: str) -> None:
-        """End the turn as failed, unless it has ended already: nothing may follow a Message or a final state."""
-        if self.replied or self._ended:
-            return
-        if context.current_task is None:
-            context.current_task = self._task
-        await fail(context, self._queue, text)
-
-    def __getattr__(self, name: str) -> Any:
-        # Executors written for another SDK version may use more of the queue than its public interface.
-        return getattr(self._queue, name)
-
-    def _note(self, state: TaskState, message: Message) -> None:
-        if state in FINAL_STATES:
-            self._ended = True
-        if state == TaskState.TASK_STATE_FAILED:
-            self.failure = get_message_text(message) or "the task failed"
+def _read(work: asyncio.Task[Any]) -> None:
+    """Take note of how a run ended that nobody waits for any more."""
+    if not work.cancelled() and (exc := work.exception()) is not None:
+        logger.debug("a turn that was cancelled failed", exc_info=exc)
 
 
 def _description(context: RequestContext) -> str:

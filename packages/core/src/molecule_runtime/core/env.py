@@ -188,6 +188,12 @@ MOLECULE_MCP_POLL_TIMEOUT_SECS = Variable(
     kind="number",
     minimum=0,
 )
+A2A_COMPLETION_IDLE_TIMEOUT_SECONDS = Variable(
+    "A2A_COMPLETION_IDLE_TIMEOUT_SECONDS",
+    "Seconds without a word of the agent after which its turn has failed, over config.yaml; 0 for no limit.",
+    kind="number",
+    minimum=0,
+)
 DELEGATION_TIMEOUT = Variable(
     "DELEGATION_TIMEOUT",
     "Seconds that a synchronous delegation waits for its answer.",

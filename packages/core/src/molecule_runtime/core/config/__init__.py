@@ -21,6 +21,7 @@ from molecule_runtime.core.config.blocks import (
     SandboxConfig,
     SecurityScanConfig,
     TasksConfig,
+    TurnsConfig,
 )
 from molecule_runtime.core.config.findings import Finding, InvalidConfigError, MissingConfigError
 from molecule_runtime.core.config.load import FILE_NAME, LoadedConfig, config_folder, load, load_config
@@ -52,6 +53,7 @@ __all__ = [
     "SandboxConfig",
     "SecurityScanConfig",
     "TasksConfig",
+    "TurnsConfig",
     "WorkspaceConfig",
     "config_folder",
     "json_schema",

@@ -137,6 +137,19 @@ class TasksConfig(Block):
     """Of all of them together."""
 
 
+class TurnsConfig(Block):
+    """`a2a.turns`: what becomes of messages in a conversation in which the agent is at work."""
+
+    busy: Annotated[Literal["wait", "interrupt"], AnyCase] = "wait"
+    """Whether they wait for the turn that runs, or stop it; it begins anew then, with all of them."""
+    max_waiting: Count = 16
+    """Messages that wait in one conversation; more are rejected."""
+    idle_seconds: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, json_schema_extra={"x-environment": ["A2A_COMPLETION_IDLE_TIMEOUT_SECONDS"]}
+    )
+    """Seconds without a word of the agent after which its turn has failed; 0 for no limit."""
+
+
 class A2AConfig(Block):
     """`a2a`: this workspace's A2A server."""
 
@@ -158,6 +171,8 @@ class A2AConfig(Block):
     """A2A requests served at once; more are told to come back."""
     tasks: TasksConfig = TasksConfig()
     """What the host remembers of the messages that it answered."""
+    turns: TurnsConfig = TurnsConfig()
+    """What becomes of messages in a conversation in which the agent is at work."""
 
 
 class DelegationConfig(Block):

@@ -32,6 +32,7 @@ OVERRIDES = (
     Override(("model",), (env.MOLECULE_MODEL, env.MODEL, env.MODEL_PROVIDER)),
     Override(("provider",), (env.LLM_PROVIDER,)),
     Override(("a2a", "delivery_mode"), (env.MOLECULE_DELIVERY_MODE,)),
+    Override(("a2a", "turns", "idle_seconds"), (env.A2A_COMPLETION_IDLE_TIMEOUT_SECONDS,)),
     Override(("delegation", "retry_attempts"), (env.DELEGATION_RETRY_ATTEMPTS,)),
     Override(("delegation", "retry_delay"), (env.DELEGATION_RETRY_DELAY,)),
     Override(("delegation", "timeout"), (env.DELEGATION_TIMEOUT,)),
