@@ -158,6 +158,21 @@ def test_an_address_that_is_not_ours_is_a_failure(folder: Path) -> None:
     assert (found.status, found.fix) == (Status.FAIL, "check MOLECULE_BIND_HOST and a2a.port")
 
 
+def test_a_guard_needs_its_secret_and_nothing_shows_it(folder: Path) -> None:
+    assert statuses(run("a2a.inbound_auth", folder)) == ["ok"]
+    assert statuses(run("a2a.inbound_auth", folder, "a2a: {inbound_auth: platform}")) == ["ok"]
+    bearer = "a2a: {inbound_auth: bearer}"
+    (missing,) = run("a2a.inbound_auth", folder, bearer)
+    assert missing.status is Status.FAIL
+    assert "MOLECULE_A2A_TOKEN_FILE" in missing.fix
+    (blank,) = run("a2a.inbound_auth", folder, bearer, **{"MOLECULE_A2A_TOKEN": "two words"})
+    assert blank.status is Status.FAIL
+    assert "two words" not in str(blank)
+    (nowhere,) = run("a2a.inbound_auth", folder, bearer, **{"MOLECULE_A2A_TOKEN_FILE": "/nowhere"})
+    assert "/nowhere is empty" in nowhere.reason
+    assert statuses(run("a2a.inbound_auth", folder, bearer, **{"MOLECULE_A2A_TOKEN": "one-word"})) == ["ok"]
+
+
 # --- variables --------------------------------------------------------------------------------------------------------------
 
 
@@ -273,5 +288,14 @@ def test_a_feature_that_is_asked_for_and_not_installed_names_its_pip_line(
 
 
 def test_checks_that_need_the_configuration_are_left_out_when_there_is_none(folder: Path) -> None:
-    for check in ("a2a.port", "env.required", "auth.token_file", "prompts", "skills", "plugins", "features"):
+    for check in (
+        "a2a.port",
+        "a2a.inbound_auth",
+        "env.required",
+        "auth.token_file",
+        "prompts",
+        "skills",
+        "plugins",
+        "features",
+    ):
         assert statuses(run(check, folder, "tier: x")) == ["skip"]

@@ -13,7 +13,7 @@ from molecule_runtime.core.errors import ConfigurationError
 from molecule_runtime.core.identity import WorkspaceId, validate_platform_url, validate_workspace_id
 from molecule_runtime.core.secretfile import expand_home
 from molecule_runtime.core.targets import WorkspaceTarget, org_id_of
-from molecule_runtime.core.tokens import FirstOf, StaticToken, TokenFile, workspace_token
+from molecule_runtime.core.tokens import a2a_token, workspace_token
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -122,7 +122,7 @@ def load_settings(
         delivery_mode=cast("Literal['push', 'poll'] | None", delivery_mode or None),
         hostname=env.HOSTNAME.get(environ),
         plugins_dir=expand_home(env.PLUGINS_DIR.get(environ)),
-        a2a_token=_a2a_token(environ),
+        a2a_token=a2a_token(environ),
         secret_files=tuple(
             expand_home(path)
             for variable in (env.MOLECULE_WORKSPACE_TOKEN_FILE, env.MOLECULE_A2A_TOKEN_FILE)
@@ -130,15 +130,6 @@ def load_settings(
         ),
         require_auth=env.MOLECULE_A2A_REQUIRE_AUTH.flag(environ),
     )
-
-
-def _a2a_token(environ: Mapping[str, str] | None) -> TokenSource | None:
-    sources: list[TokenSource] = []
-    if path := env.MOLECULE_A2A_TOKEN_FILE.get(environ):
-        sources.append(TokenFile(expand_home(path)))
-    if value := env.MOLECULE_A2A_TOKEN.get(environ):
-        sources.append(StaticToken(value, description=f"environment variable {env.MOLECULE_A2A_TOKEN.name}"))
-    return FirstOf(tuple(sources)) if sources else None
 
 
 def delivery_mode(settings: HostSettings, config: WorkspaceConfig) -> DeliveryMode:

@@ -114,3 +114,13 @@ def workspace_token(configs_dir: Path, environ: Mapping[str, str] | None = None)
     if configs_dir == CONTAINER_DIR:
         return FirstOf((file, *sources))
     return FirstOf((*sources, file))
+
+
+def a2a_token(environ: Mapping[str, str] | None = None) -> TokenSource | None:
+    """Return the source of the secret of `a2a.inbound_auth: bearer`, or None where the environment names none."""
+    sources: list[TokenSource] = []
+    if path := env.MOLECULE_A2A_TOKEN_FILE.get(environ):
+        sources.append(TokenFile(expand_home(path)))
+    if value := env.MOLECULE_A2A_TOKEN.get(environ):
+        sources.append(StaticToken(value, description=f"environment variable {env.MOLECULE_A2A_TOKEN.name}"))
+    return FirstOf(tuple(sources)) if sources else None

@@ -15,8 +15,8 @@ from molecule_runtime.core.env import Variable
 from molecule_runtime.core.errors import ConfigurationError, InvalidWorkspaceIdError
 from molecule_runtime.core.identity import validate_platform_url, validate_workspace_id
 from molecule_runtime.core.preflight.model import Check, Context, Outcome, Status, fail, ok, skip, warn
-from molecule_runtime.core.secretfile import expand_home, read_secret
-from molecule_runtime.core.tokens import INBOUND_SECRET_FILE_NAME, TOKEN_FILE_NAME
+from molecule_runtime.core.secretfile import expand_home, read_secret, secret_problem
+from molecule_runtime.core.tokens import INBOUND_SECRET_FILE_NAME, TOKEN_FILE_NAME, a2a_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,6 +132,25 @@ def check_port(context: Context) -> Iterator[Outcome]:
             yield fail(f"cannot listen on {host}, port {port}: {reason}", "check MOLECULE_BIND_HOST and a2a.port")
     else:
         yield ok(f"port {port} is free on {host}")
+
+
+def check_inbound_auth(context: Context) -> Iterator[Outcome]:
+    """Whether the secret that senders of messages must show is there."""
+    if context.config is None:
+        yield skip(NO_CONFIG)
+        return
+    mode = context.config.a2a.inbound_auth
+    if mode != "bearer":
+        yield ok(f"a2a.inbound_auth is {mode!r}")
+        return
+    remedy = f"set {env.MOLECULE_A2A_TOKEN_FILE.name} to a file that holds it, alone, or {env.MOLECULE_A2A_TOKEN.name}"
+    source = a2a_token(context.environ)
+    if source is None:
+        yield fail("a2a.inbound_auth is 'bearer' and there is no secret for it", remedy)
+    elif problem := secret_problem(source.read()):
+        yield fail(f"a2a.inbound_auth is 'bearer' and the secret from {source.description} {problem}", remedy)
+    else:
+        yield ok(f"secret of a2a.inbound_auth from {source.description}")
 
 
 def check_required_env(context: Context) -> Iterator[Outcome]:
@@ -339,6 +358,7 @@ LOCAL_CHECKS = (
     Check(id="workspace.identity", title="Workspace and platform", severity=Status.FAIL, run=check_identity),
     Check(id="workspace.token", title="Token", severity=Status.FAIL, run=check_token),
     Check(id="a2a.port", title="A2A port", severity=Status.FAIL, run=check_port),
+    Check(id="a2a.inbound_auth", title="A2A authentication", severity=Status.FAIL, run=check_inbound_auth),
     Check(id="env.values", title="Values of variables", severity=Status.WARN, run=check_env_values, at_boot=True),
     Check(id="env.required", title="Required variables", severity=Status.FAIL, run=check_required_env, at_boot=True),
     Check(id="auth.token_file", title="Auth token file", severity=Status.FAIL, run=check_token_file, at_boot=True),
