@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import httpx
 
 from .support import DEADLINE
@@ -161,11 +162,9 @@ def state_of(result: dict[str, Any]) -> str:
     return state
 
 
-async def task_when(workspace: Workspace, task_id: str, *states: str) -> dict[str, Any]:
+async def task_when(workspace: Workspace, task_id: str, *states: str, seconds: float = DEADLINE) -> dict[str, Any]:
     """Ask for a task until it is in one of the states."""
-    import anyio
-
-    with anyio.fail_after(DEADLINE):
+    with anyio.fail_after(seconds):
         while True:
             result: dict[str, Any] = (await call(workspace, "tasks/get", id=task_id))["result"]
             if state_of(result) in states:

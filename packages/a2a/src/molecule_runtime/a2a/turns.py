@@ -189,6 +189,9 @@ class TurnExecutor(AgentExecutor):
                 running.work.cancel()
             if delivery.acknowledge is not Acknowledge.NEVER:
                 text = f"The agent is at work in this conversation; this message is number {place} in the line."
+                if delivery.late and turn.context.configuration is not None:
+                    # The SDK looks at it with each event: what is announced next is the answer to the request.
+                    turn.context.configuration.return_immediately = True
                 await watched.announce(TaskState.TASK_STATE_SUBMITTED, text)
             match await turn.wait():
                 case Word.RUN:
