@@ -81,6 +81,7 @@ class FakePlatform:
     registrations: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     cards_seen: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     beats: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    notes: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     messages: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
     peers: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     gates: dict[str, anyio.Event] = field(default_factory=dict[str, anyio.Event])
@@ -105,6 +106,7 @@ class FakePlatform:
                 Route("/registry/heartbeat", self._heartbeat, methods=["POST"]),
                 Route("/registry/{id}/peers", self._peers),
                 Route("/workspaces/{id}/a2a", self._a2a, methods=["POST"]),
+                Route("/workspaces/{id}/notify", self._notify, methods=["POST"]),
                 Route("/gate/{name}", self._gate),
                 Route("/card/.well-known/agent-card.json", self._card),
                 Route("/beats/{count}", self._beats),
@@ -152,6 +154,12 @@ class FakePlatform:
                     answer = await client.post(peer["proxy_to"], json=body, timeout=DEADLINE)
                 return JSONResponse(answer.json(), status_code=answer.status_code)
         return JSONResponse({"status": "queued", "delivery_mode": "poll", "method": "message/send"})
+
+    async def _notify(self, request: Request) -> Response:
+        if refused := self._refused(request):
+            return refused
+        self.notes.append(await request.json())
+        return JSONResponse({"status": "sent"})
 
     async def _card(self, _: Request) -> Response:
         return JSONResponse({"name": "a workspace without a server"})

@@ -115,13 +115,42 @@ async def test_a_sender_that_waits_for_a_busy_conversation_gets_the_answer_itsel
 
             group.start_soon(old)
             group.start_soon(new)
-            await anyio.wait_all_tasks_blocked()
             group.start_soon(streamed)
     assert "done: old" in answers["0.3"]
     assert "done: new" in answers["1.0"]
     assert "done: stream" in answers["stream"]
     assert runs(workspace)[0] == "wait g"
     assert sorted(runs(workspace)[1:]) == ["new", "old", "stream"]
+
+
+async def test_whoever_was_told_to_wait_and_asked_for_an_answer_is_sent_it(
+    make_workspace: Make, platform: FakePlatform
+) -> None:
+    workspace = make_workspace(GATED)
+    waiting, opened = platform.gate("g")
+    async with serving(workspace), opening(opened):
+        await ready(workspace)
+        await send(workspace, said("wait g", contextId="c"), blocking=False)
+        with anyio.fail_after(DEADLINE):
+            await waiting.wait()
+        peer = {"source_workspace_id": "ws-2"}
+        person = said("of a person", contextId="c")
+        peers = said("of a peer", contextId="c", metadata=peer)
+        answer = said("an answer", contextId="c", metadata={**peer, "in_reply_to": "m"})
+        patient = said("of one who asks again", contextId="c")
+        for message in (person, peers, answer):
+            assert state_of(await send(workspace, message, blocking=None)) == "submitted"
+        task = await send(workspace, patient, blocking=False)
+        opened.set()
+        await task_when(workspace, task["id"], "completed")
+        await eventually(lambda: platform.notes and platform.messages, "the answers are sent")
+    assert platform.notes == [{"message": "done: of a person"}]
+    ((target, sent),) = platform.messages
+    message = sent["params"]["message"]
+    assert target == "ws-2"
+    assert message["parts"] == [{"kind": "text", "text": "done: of a peer"}]
+    assert message["contextId"] == "c"
+    assert message["metadata"] == {"in_reply_to": peers["messageId"], "source_workspace_id": "ws-1"}
 
 
 async def test_a_line_that_is_full_takes_no_more_and_says_so(make_workspace: Make, platform: FakePlatform) -> None:
@@ -212,7 +241,6 @@ async def test_cancelling_ends_the_turn_and_its_sender_hears_it(
                 answers.append(await send(workspace, message))
 
             group.start_soon(follow)
-            await anyio.wait_all_tasks_blocked()
             cancelled = await within(2, lambda: call(workspace, "tasks/cancel", id=task["id"]))
             assert state_of(cancelled["result"]) == "canceled"
         assert state_of(answers[0]) == "canceled"

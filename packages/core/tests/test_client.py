@@ -73,6 +73,9 @@ CALLS: dict[str, tuple[Call, str, str, Any, Any, bool]] = {
     "notify": (
         lambda c: c.notify("hello"), "POST", "/workspaces/ws-1/notify", {"status": "sent"}, {"message": "hello"}, False,
     ),
+    "acknowledge_activity": (
+        lambda c: c.acknowledge_activity(7), "POST", "/workspaces/ws-1/activity/ack", {"last_acked_seq": 7}, {"acked_seq": 7}, False,
+    ),
     "notify with a file": (
         lambda c: c.notify("hello", attachments=[wire.Attachment(uri="workspace:/a", name="a", mimeType="text/csv")]),
         "POST", "/workspaces/ws-1/notify", {"status": "sent"},

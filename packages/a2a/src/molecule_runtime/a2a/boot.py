@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -22,6 +22,7 @@ from molecule_runtime.a2a.folders import folders_of
 from molecule_runtime.a2a.gate import Gate, rules_of
 from molecule_runtime.a2a.loading import load_adapter
 from molecule_runtime.a2a.once import Once
+from molecule_runtime.a2a.postman import Postman
 from molecule_runtime.a2a.presence_thread import PresenceThread
 from molecule_runtime.a2a.server import HostServer, HostState, bind, build_app
 from molecule_runtime.a2a.settings import delivery_mode, resolve_workspace_url
@@ -33,7 +34,7 @@ from molecule_runtime.core.errors import MoleculeError
 from molecule_runtime.core.platform import wire
 from molecule_runtime.core.platform.client import PlatformClient
 from molecule_runtime.core.platform.pools import ConnectionPools
-from molecule_runtime.core.presence import Vitals
+from molecule_runtime.core.presence import Phase, Vitals
 from molecule_runtime.core.redaction import redact_text
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from molecule_runtime.a2a.settings import HostSettings
+    from molecule_runtime.a2a.statefile import StateFile
     from molecule_runtime.a2a.stopping import StopSignal
     from molecule_runtime.core.adapter import BaseAdapter
     from molecule_runtime.core.config import WorkspaceConfig
@@ -96,6 +98,15 @@ async def serve(settings: HostSettings, config: WorkspaceConfig, stop: StopSigna
         raise failure
 
 
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """What the host knows of the messages that it answered."""
+
+    state: StateFile
+    tasks: Tasks
+    once: Once
+
+
 class _Host:
     """One workspace: its parts, the steps that bring them up, and the way down."""
 
@@ -109,6 +120,7 @@ class _Host:
         self.served = anyio.Event()
         self.turns: TurnExecutor | None = None
         self.presence: PresenceThread | None = None
+        self.postman: Postman | None = None
         self.resources = contextlib.AsyncExitStack()
 
     async def run(self, tasks: TaskGroup) -> None:
@@ -133,6 +145,7 @@ class _Host:
         await self._configure(state, adapter, memory)
         async with _step("register"):
             self._announce(state, adapter)
+        self._collect_and_deliver(state, tasks)
         logger.info(
             "workspace %s (%s) is up after %.2f s: %s serves %s",
             self.settings.target.id,
@@ -159,7 +172,16 @@ class _Host:
         tasks.start_soon(run_server)
         await server.listening()
 
-    async def _open_memory(self) -> tuple[Tasks, Once]:
+    def _collect_and_deliver(self, state: HostState, tasks: TaskGroup) -> None:
+        """Send answers that nobody waits for, and read the inbox where the platform delivers nothing by itself."""
+        postman = self.postman
+        if postman is None or state.handler is None:
+            return
+        tasks.start_soon(postman.answers.run)
+        if delivery_mode(self.settings, self.config) == "poll":
+            tasks.start_soon(postman.read_inbox, state.handler)
+
+    async def _open_memory(self) -> _Memory:
         settings = self.config.a2a.tasks
         path = self.settings.configs_dir / FILE_NAME if settings.store == "disk" else None
         stored = await self.resources.enter_async_context(open_state(path))
@@ -169,9 +191,9 @@ class _Host:
         await once.start()
         if interrupted:
             logger.warning("%d task(s) were running when this workspace ended last; they are failed now", interrupted)
-        return tasks, once
+        return _Memory(stored, tasks, once)
 
-    async def _configure(self, state: HostState, adapter: BaseAdapter, memory: tuple[Tasks, Once]) -> None:
+    async def _configure(self, state: HostState, adapter: BaseAdapter, memory: _Memory) -> None:
         """Set the adapter up. Only a missing privileged plugin ends the boot: anything else leaves a workspace that says why."""
         try:
             pools = await self.resources.enter_async_context(ConnectionPools())
@@ -192,11 +214,12 @@ class _Host:
                 skills=skills_of(adapter.skills(), name=card.name, description=card.description, tag=adapter.name()),
                 configuration=Configuration.READY,
             )
-            tasks, once = memory
             self.turns = TurnExecutor(
-                executor, self.vitals, self._beat_soon, once=once, rules=rules_of_turns(self.config.a2a.turns)
+                executor, self.vitals, self._beat_soon, once=memory.once, rules=rules_of_turns(self.config.a2a.turns)
             )
-            state.serve_with(self.turns, tasks, once)
+            self.postman = Postman(client, memory.state, self._online)
+            self.turns.on_late = self.postman.late
+            state.serve_with(self.turns, memory.tasks, memory.once)
         except PrivilegedPluginInstallError as exc:
             raise BootError(f"a privileged plugin could not be installed: {_reason(exc)}") from exc
         except Exception as exc:  # an adapter may raise anything
@@ -236,6 +259,9 @@ class _Host:
         state.presence = self.presence
         self.presence.start()
 
+    def _online(self) -> bool:
+        return self.presence is not None and self.presence.state.phase is Phase.ONLINE
+
     def _beat_soon(self) -> None:
         if self.presence is not None:
             self.presence.beat_soon()
@@ -246,8 +272,12 @@ class _Host:
             self.state.stopping = True
         if self.server is not None:
             self.server.should_exit = True
+        if self.postman is not None:
+            self.postman.stop()
         if self.turns is not None:
             await self.turns.drain(self.drain)
+        if self.postman is not None:
+            await self.postman.finished(_ANSWER_SECONDS)
         if self.server is not None:
             with anyio.move_on_after(_ANSWER_SECONDS + 1):
                 await self.served.wait()

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from molecule_runtime.a2a import commands
-from molecule_runtime.a2a.settings import delivery_mode, load_settings
+from molecule_runtime.a2a.settings import load_settings
 from molecule_runtime.a2a.stopping import StopSignal
 from molecule_runtime.core import env, logs
 from molecule_runtime.core.config import load_config
@@ -95,11 +95,6 @@ def _run(stop: StopSignal, extra: Sequence[str], *, whole_process: bool) -> None
         logger.info("ignoring %d argument(s) that are not known here", len(extra))
     settings = load_settings()
     config = load_config(settings.config_path)
-    if delivery_mode(settings, config) == "poll":
-        raise ConfigurationError(
-            "delivery mode 'poll' (MOLECULE_DELIVERY_MODE or a2a.delivery_mode in config.yaml) is not served by this version of"
-            " molecule-runtime: messages would wait in the inbox unread; use push, or connect the agent with molecule-mcp"
-        )
     if not env.LOG_LEVEL.is_set():
         try:
             logs.configure(default_level=config.observability.log_level)

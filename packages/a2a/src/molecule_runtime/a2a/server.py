@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from a2a.server.agent_execution import AgentExecutor
-    from a2a.server.request_handlers import RequestHandler
     from a2a.types import AgentCard
     from starlette.requests import Request
     from starlette.types import ASGIApp
 
     from molecule_runtime.a2a.folders import Folders
+    from molecule_runtime.a2a.handler import HostHandler
     from molecule_runtime.a2a.once import Once
     from molecule_runtime.a2a.presence_thread import PresenceThread
     from molecule_runtime.a2a.tasks import Tasks
@@ -52,7 +52,7 @@ class HostState:
     folders: Folders
     secrets: tuple[Path, ...] = ()
     adapter: BaseAdapter | None = None
-    handler: RequestHandler | None = None
+    handler: HostHandler | None = None
     rpc: Endpoint | None = None
     presence: PresenceThread | None = None
     stopping: bool = False

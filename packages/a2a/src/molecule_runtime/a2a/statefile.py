@@ -71,6 +71,23 @@ MIGRATIONS = (
         DELETE FROM answers WHERE owner = old.owner AND task_id = old.id AND reply IS NULL;
     END;
     """,
+    """
+    CREATE TABLE inbox_cursors (
+        origin TEXT NOT NULL,
+        workspace_id TEXT NOT NULL,
+        row_id TEXT NOT NULL,
+        moved REAL NOT NULL,
+        PRIMARY KEY (origin, workspace_id)
+    );
+    CREATE TABLE inbox_rows (
+        origin TEXT NOT NULL,
+        workspace_id TEXT NOT NULL,
+        row_id TEXT NOT NULL,
+        begun INTEGER NOT NULL,
+        handled REAL,
+        PRIMARY KEY (origin, workspace_id, row_id)
+    );
+    """,
 )
 """Each brings the file from the version that is its place to the next one."""
 

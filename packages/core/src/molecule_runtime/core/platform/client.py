@@ -200,6 +200,20 @@ class PlatformClient:
                 query[name] = str(value)
         return await self._call("GET", self._own("activity"), _activity.validate_python, query=query, timeout=timeout)
 
+    async def acknowledge_activity(self, seq: int, *, timeout: float = DEFAULT_TIMEOUT) -> wire.AckResponse:
+        """`POST /workspaces/:id/activity/ack`: the inbox up to this row was dealt with.
+
+        Raises:
+            NotFoundError: an older platform, which keeps rows by their age alone.
+        """
+        return await self._call(
+            "POST",
+            self._own("activity/ack"),
+            wire.AckResponse.model_validate,
+            json_body=wire.AckRequest(acked_seq=seq).body(),
+            timeout=timeout,
+        )
+
     async def log_activity(self, request: wire.ActivityRequest, *, timeout: float = 5.0) -> wire.StatusResponse:
         """`POST /workspaces/:id/activity`: best effort on the platform's side too."""
         return await self._call(

@@ -210,6 +210,12 @@ class AckRequest(Request):
     acked_seq: Annotated[int, Field(ge=0, strict=True)]
 
 
+class AckResponse(Response):
+    """24.4: up to where rows are acknowledged now."""
+
+    last_acked_seq: int = 0
+
+
 class ActivityRequest(Request):
     """7.2: `POST /workspaces/:id/activity`."""
 
