@@ -101,6 +101,8 @@ GATED = """
                 note(RUNS, text)
                 await updater.requires_input(new_text_message("which one?"))
                 return
+            if text == "leave":
+                return
             answer = await self.adapter.answer(text)
             await updater.add_artifact([new_text_part(" " + answer)], artifact_id="a", append=True)
             await updater.complete()

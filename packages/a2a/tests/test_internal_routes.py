@@ -280,6 +280,7 @@ async def test_what_may_not_be_read_is_refused_with_what_to_do(
     async with host(workspace, platform) as client:
         os.link(workspace.state / ".auth_token", configs / "copy.txt")
         os.link(workspace.state / ".platform_inbound_secret", configs / "other.txt")
+        os.link(workspace.state / "a2a-state.sqlite3", configs / "state.txt")
         for path, status in (
             (None, 400),
             ("", 400),
@@ -291,6 +292,7 @@ async def test_what_may_not_be_read_is_refused_with_what_to_do(
             ("/configs/.auth_token", 400),
             ("/configs/copy.txt", 400),
             ("/configs/other.txt", 400),
+            ("/configs/state.txt", 400),
             ("/home/somebody/.profile", 400),
             ("/configs/folder/a.txt", 404),
             ("/configs/missing.txt", 404),

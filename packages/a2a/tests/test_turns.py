@@ -310,6 +310,15 @@ async def test_a_parked_task_can_be_cancelled(make_workspace: Make) -> None:
         assert state_of(cancelled["result"]) == "canceled"
 
 
+async def test_a_task_that_the_executor_leaves_without_an_end_is_ended_with_what_it_said(make_workspace: Make) -> None:
+    workspace = make_workspace(GATED, TASK)
+    async with serving(workspace):
+        await ready(workspace)
+        left = await send(workspace, said("leave", contextId="c"))
+        assert (state_of(left), text_in(left)) == ("completed", "begun")
+        assert "done: x" in text_in(await send(workspace, said("x", contextId="c")))
+
+
 async def test_a_parked_task_goes_on_with_the_next_message_also_after_a_restart(make_workspace: Make) -> None:
     workspace = make_workspace(GATED, TASK)
     async with process(workspace) as host:

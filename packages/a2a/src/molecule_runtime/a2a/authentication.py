@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from molecule_runtime.a2a.statefile import FILE_NAME
 from molecule_runtime.core import env
 from molecule_runtime.core.errors import ConfigurationError
 from molecule_runtime.core.secretfile import secret_problem
@@ -77,8 +78,9 @@ def platform_secret_of(settings: HostSettings) -> TokenFile:
 
 
 def secret_files_of(settings: HostSettings) -> tuple[Path, ...]:
-    """Return the files of this workspace that hold a credential; they are never given out."""
-    own = [settings.configs_dir / name for name in (TOKEN_FILE_NAME, INBOUND_SECRET_FILE_NAME)]
+    """Return the files of this workspace that hold a credential, or what others told it; they are never given out."""
+    state = (f"{FILE_NAME}{suffix}" for suffix in ("", "-wal", "-shm"))
+    own = [settings.configs_dir / name for name in (TOKEN_FILE_NAME, INBOUND_SECRET_FILE_NAME, *state)]
     return (*own, *settings.secret_files)
 
 

@@ -17,7 +17,7 @@ import anyio
 from molecule_runtime.a2a.adapter_config import adapter_config_of
 from molecule_runtime.a2a.authentication import inbound_auth_of, secret_files_of, warn_if_open
 from molecule_runtime.a2a.card import Configuration, card_facts, skills_of
-from molecule_runtime.a2a.errors import BootError
+from molecule_runtime.a2a.errors import BootError, StateFileError
 from molecule_runtime.a2a.folders import folders_of
 from molecule_runtime.a2a.gate import Gate, rules_of
 from molecule_runtime.a2a.loading import load_adapter
@@ -187,8 +187,13 @@ class _Host:
         stored = await self.resources.enter_async_context(open_state(path))
         limits = limits_of(settings)
         tasks, once = Tasks(stored, limits), Once(stored, limits)
-        interrupted = await tasks.start()
-        await once.start()
+        interrupted = 0
+        try:
+            interrupted = await tasks.start()
+            await once.start()
+        except StateFileError as exc:
+            # A full disk, for one: the workspace can do its work all the same.
+            logger.error("what was remembered cannot be read: %s", exc)  # noqa: TRY400 - the reason is in the text
         if interrupted:
             logger.warning("%d task(s) were running when this workspace ended last; they are failed now", interrupted)
         return _Memory(stored, tasks, once)

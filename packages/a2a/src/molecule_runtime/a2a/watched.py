@@ -59,6 +59,11 @@ class WatchedQueue(EventQueue):
         self.touched = time.monotonic()
 
     @property
+    def unfinished(self) -> bool:
+        """Whether there is a task that neither has ended nor waits for its sender."""
+        return self._as_task and not self.ended and self.state not in WAITING_STATES
+
+    @property
     def replied(self) -> bool:
         """Whether the answer is one Message."""
         return self._delivery.reply is not None
