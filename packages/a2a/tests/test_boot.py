@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 from collections.abc import Callable
 
 import anyio
 import httpx
 import pytest
 
+from molecule_runtime.a2a.server import bind
 from molecule_runtime.core.envelope import Failure, read_answer
 
 from .support import DEADLINE, ECHO, FakePlatform, Workspace, ask, eventually, process, ready, serving, text_of
@@ -304,3 +307,19 @@ async def test_a_workspace_stays_reachable_when_the_platform_is_down(make_worksp
                         break
                     await anyio.sleep(0.01)
         assert text_of(await ask(workspace, "hello")) == "You said: hello"
+
+
+async def test_answers_do_not_wait_for_the_clients_acknowledgement() -> None:
+    """Nagle's algorithm is off on the host's own sockets: asyncio does that only where the protocol is named."""
+    listener = bind("127.0.0.1", 0)
+    served: list[int] = []
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.append(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    async with await asyncio.start_server(serve, sock=listener):
+        stream = await anyio.connect_tcp("127.0.0.1", listener.getsockname()[1])
+        await stream.aclose()
+        await eventually(lambda: served, "a connection")
+    assert served[0] != 0
