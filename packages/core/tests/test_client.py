@@ -41,6 +41,8 @@ BEAT = wire.HeartbeatRequest(workspace_id="ws-1")
 DELEGATED = {"delegation_id": "d-1", "status": "delegated", "target_id": "ws-2"}
 REPLY = {"jsonrpc": "2.0", "id": "x", "result": {"kind": "message", "parts": [{"kind": "text", "text": "hi"}]}}
 
+FILE_ID = "0b7e4b1c-3f0e-4c3c-9a64-6a2f7a9d1e55"
+
 # Call, method, path, body of the answer, request body (None: none), and whether the caller is named.
 CALLS: dict[str, tuple[Call, str, str, Any, Any, bool]] = {
     "register": (
@@ -75,6 +77,9 @@ CALLS: dict[str, tuple[Call, str, str, Any, Any, bool]] = {
     ),
     "acknowledge_activity": (
         lambda c: c.acknowledge_activity(7), "POST", "/workspaces/ws-1/activity/ack", {"last_acked_seq": 7}, {"acked_seq": 7}, False,
+    ),
+    "acknowledge_upload": (
+        lambda c: c.acknowledge_upload(FILE_ID), "POST", f"/workspaces/ws-1/pending-uploads/{FILE_ID}/ack", {"acked": True}, {}, False,
     ),
     "notify with a file": (
         lambda c: c.notify("hello", attachments=[wire.Attachment(uri="workspace:/a", name="a", mimeType="text/csv")]),
@@ -791,3 +796,21 @@ async def test_an_acknowledgement_and_a_failure_of_the_agent_are_answers(
         assert await client.send_message("ws-2", "1") == envelope.Accepted(mode="busy", queue_id="q-1")
         assert await client.send_message("ws-2", "2") == envelope.Accepted(mode="poll", method="message/send")
         assert await client.send_message("ws-2", "3") == envelope.Failure(message="boom", code=-32000)
+
+
+async def test_a_file_that_waits_is_fetched_as_it_is_up_to_its_own_limit(
+    platform: ScriptedPlatform, pools: ConnectionPools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"/workspaces/ws-1/pending-uploads/{FILE_ID}/content"
+    content = bytes(range(256)) * 8
+    platform.on("GET", path, Answer(body=content, headers={"Content-Type": "text/csv; charset=utf-8"}))
+    # Larger than an answer may be, and a file may be larger.
+    monkeypatch.setattr(client_module, "MAX_RESPONSE_BYTES", 64)
+    async with client_of(platform, pools) as client:
+        found = await client.pending_upload(FILE_ID)
+        assert (found.content, found.mime_type) == (content, "text/csv")
+        monkeypatch.setattr(client_module, "MAX_UPLOAD_BYTES", 64)
+        with pytest.raises(UnexpectedResponseError, match="larger than 64 bytes"):
+            await client.pending_upload(FILE_ID)
+        with pytest.raises(ValueError, match="badly formed"):
+            await client.pending_upload("../../secrets")

@@ -88,6 +88,58 @@ MIGRATIONS = (
         PRIMARY KEY (origin, workspace_id, row_id)
     );
     """,
+    """
+    CREATE TABLE delegation_watches (
+        origin TEXT NOT NULL,
+        workspace_id TEXT NOT NULL,
+        begun REAL NOT NULL,
+        PRIMARY KEY (origin, workspace_id)
+    );
+    CREATE TABLE delegation_turns (
+        number INTEGER PRIMARY KEY,
+        origin TEXT NOT NULL,
+        workspace_id TEXT NOT NULL,
+        message_id TEXT NOT NULL UNIQUE,
+        text TEXT NOT NULL,
+        begun INTEGER NOT NULL
+    );
+    CREATE TABLE delegations (
+        number INTEGER PRIMARY KEY,
+        origin TEXT NOT NULL,
+        workspace_id TEXT NOT NULL,
+        delegation_id TEXT NOT NULL,
+        source_id TEXT NOT NULL,
+        state TEXT NOT NULL,
+        result TEXT,
+        turn INTEGER REFERENCES delegation_turns (number),
+        changed REAL NOT NULL,
+        UNIQUE (origin, workspace_id, delegation_id, source_id)
+    );
+    CREATE INDEX delegations_state ON delegations (origin, workspace_id, state, number);
+    CREATE TABLE late_answers (
+        number INTEGER PRIMARY KEY,
+        origin TEXT NOT NULL,
+        workspace_id TEXT NOT NULL,
+        answer_key TEXT NOT NULL,
+        sender TEXT NOT NULL,
+        answer TEXT NOT NULL,
+        bytes INTEGER NOT NULL,
+        added REAL NOT NULL,
+        begun REAL,
+        UNIQUE (origin, workspace_id, answer_key)
+    );
+    CREATE TABLE pending_uploads (
+        number INTEGER PRIMARY KEY,
+        origin TEXT NOT NULL,
+        workspace_id TEXT NOT NULL,
+        file_id TEXT NOT NULL,
+        uri TEXT NOT NULL,
+        name TEXT NOT NULL,
+        mime_type TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        UNIQUE (origin, workspace_id, file_id)
+    );
+    """,
 )
 """Each brings the file from the version that is its place to the next one."""
 
@@ -142,11 +194,11 @@ class StateFile:
         Raises:
             StateFileError: the file is closed, or cannot be used.
         """
-        return await self._submit(work)
+        return await self.begin(work)
 
     async def later(self, work: Callable[[sqlite3.Connection], object], what: str) -> None:
         """Have a job run without waiting for it, unless too many wait already; a failure is only logged."""
-        future = self._submit(work)
+        future = self.begin(work)
         self._behind += 1
 
         def done(ended: asyncio.Future[Any]) -> None:
@@ -158,7 +210,12 @@ class StateFile:
         if self._behind > _MAX_BEHIND:
             await asyncio.wait([future])
 
-    def _submit(self, work: Callable[[sqlite3.Connection], _T]) -> asyncio.Future[_T]:
+    def begin(self, work: Callable[[sqlite3.Connection], _T]) -> asyncio.Future[_T]:
+        """Have a job run, in its turn, whether or not anybody waits for the future that is returned.
+
+        Raises:
+            StateFileError: the file is closed.
+        """
         if self._closed:
             raise StateFileError(f"{self._name} is closed")
         future: asyncio.Future[_T] = self._loop.create_future()

@@ -11,6 +11,7 @@ import logging
 import random
 import re
 import time
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote, urljoin
@@ -35,6 +36,7 @@ from molecule_runtime.core.errors import (
 )
 from molecule_runtime.core.identity import origin_of, validate_workspace_id
 from molecule_runtime.core.platform import wire
+from molecule_runtime.core.platform.wire.files import UploadAck
 from molecule_runtime.core.redaction import MIN_VALUE_CHARS, redact_text
 from molecule_runtime.core.secretfile import secret_problem
 
@@ -61,6 +63,12 @@ A2A_READ_TIMEOUT = 300.0
 MAX_RESPONSE_BYTES = 10 * 1024 * 1024
 """The proxy's own cap on an answer (contract `platform-api.md` 21)."""
 
+MAX_UPLOAD_BYTES = 25 * 1024 * 1024
+"""Of one file that waits for the workspace (contract `platform-api.md` 10.1)."""
+
+UPLOAD_TIMEOUT = 60.0
+"""Seconds; contract `runtime.md` 18."""
+
 MAX_A2A_REQUEST_BYTES = 1024 * 1024
 """The proxy's cap on a message (contract `platform-api.md` 21); checked here so that the sender learns why."""
 
@@ -76,6 +84,14 @@ _T = TypeVar("_T")
 _peers = TypeAdapter(list[wire.Peer])
 _activity = TypeAdapter(list[wire.ActivityRow])
 _delegations = TypeAdapter(list[wire.Delegation])
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A file that the platform gave out: its bytes, and the type that it stated, `""` for none."""
+
+    content: bytes
+    mime_type: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +245,24 @@ class PlatformClient:
             "POST", self._own("notify"), wire.StatusResponse.model_validate, json_body=request.body(), timeout=timeout
         )
 
+    async def pending_upload(self, file_id: str, *, timeout: float = UPLOAD_TIMEOUT) -> Download:
+        """`GET /workspaces/:id/pending-uploads/:file_id/content`: a file that waits for this workspace, at most `MAX_UPLOAD_BYTES`.
+
+        Raises:
+            NotFoundError: it was acknowledged, or it expired.
+        """
+        path = self._own(f"pending-uploads/{uuid.UUID(file_id)}/content")
+        return await self._ask("GET", path, _download, timeout=timeout, most=MAX_UPLOAD_BYTES)
+
+    async def acknowledge_upload(self, file_id: str, *, timeout: float = DEFAULT_TIMEOUT) -> UploadAck:
+        """`POST /workspaces/:id/pending-uploads/:file_id/ack`: the file was saved, and the platform need not keep it.
+
+        Raises:
+            NotFoundError: it expired.
+        """
+        path = self._own(f"pending-uploads/{uuid.UUID(file_id)}/ack")
+        return await self._call("POST", path, UploadAck.model_validate, json_body={}, timeout=timeout)
+
     # --- other agents -----------------------------------------------------------------------------------------------------
 
     async def delegate(
@@ -362,19 +396,48 @@ class PlatformClient:
     ) -> _T:
         if json_body is not None:
             content = _encode(json_body)
+        return await self._ask(
+            method,
+            path,
+            lambda answer, request: self._read(answer, request, read),
+            content=content,
+            query=query,
+            identify=identify,
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            most=MAX_RESPONSE_BYTES,
+        )
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        take: Callable[[_Answer, str], _T],
+        *,
+        content: bytes | None = None,
+        query: Mapping[str, str] | None = None,
+        identify: bool = False,
+        timeout: float,
+        connect_timeout: float | None = None,
+        most: int,
+    ) -> _T:
         request = f"{method} {path}"
         tokens = [await self._token(request)]
         deadline = time.monotonic() + timeout
         try:
-            answer = await self._send(method, path, content, query, tokens[0], identify, deadline, connect_timeout)
+            answer = await self._send(
+                method, path, content, query, tokens[0], identify, deadline, connect_timeout, most
+            )
             if answer.status == 401:
                 fresh = await self._token(request)
                 if fresh and fresh != tokens[0]:
                     tokens.append(fresh)
-                    answer = await self._send(method, path, content, query, fresh, identify, deadline, connect_timeout)
+                    answer = await self._send(
+                        method, path, content, query, fresh, identify, deadline, connect_timeout, most
+                    )
             if not 200 <= answer.status < 300:
                 raise self._refusal(answer, request, tokens)
-            return self._read(answer, request, read)
+            return take(answer, request)
         except PlatformError as exc:
             # A server may echo what it was sent: in a header, in a redirect, as a key.
             exc.args = (_without(str(exc), tokens),)
@@ -414,6 +477,7 @@ class PlatformClient:
         identify: bool,
         deadline: float,
         connect_timeout: float | None,
+        most: int,
     ) -> _Answer:
         request = f"{method} {path}"
         url = self.target.platform_url + path
@@ -428,7 +492,7 @@ class PlatformClient:
                     outgoing = self._http.build_request(
                         method, url, params=query, content=content, headers=headers, timeout=limits
                     )
-                    answer = await self._exchange(outgoing, request)
+                    answer = await self._exchange(outgoing, request, most)
                     if answer.status not in {301, 302, 307, 308}:
                         return answer
                     url = self._redirect_target(answer, url, method, request)
@@ -462,16 +526,16 @@ class PlatformClient:
             f"{request}: more than {_MAX_REDIRECTS} redirects", workspace_id=self.target.id, request=request
         )
 
-    async def _exchange(self, outgoing: httpx.Request, request: str) -> _Answer:
+    async def _exchange(self, outgoing: httpx.Request, request: str, most: int) -> _Answer:
         response = await self._http.send(outgoing, stream=True)
         try:
             chunks: list[bytes] = []
             size = 0
             async for chunk in response.aiter_bytes():
                 size += len(chunk)
-                if size > MAX_RESPONSE_BYTES:
+                if size > most:
                     raise UnexpectedResponseError(
-                        f"{request}: the answer is larger than {MAX_RESPONSE_BYTES} bytes",
+                        f"{request}: the answer is larger than {most} bytes",
                         workspace_id=self.target.id,
                         request=request,
                         status=response.status_code,
@@ -570,6 +634,10 @@ class PlatformClient:
                 return UnexpectedResponseError(message, **common)
             case _:
                 return RequestRefusedError(message, **common)
+
+
+def _download(answer: _Answer, _: str) -> Download:
+    return Download(answer.body, str(answer.headers.get("content-type", "")).partition(";")[0].strip())
 
 
 def _segment(value: str) -> str:
