@@ -221,7 +221,7 @@ async def test_a_turn_has_the_metadata_the_sender_and_the_files_as_plain_values(
         assert json.loads(text_of(inline))[2] == [["data:text/plain;base64,aGk=", "", "text/plain"]]
 
 
-async def test_a_1_0_request_without_the_version_header_is_understood(make_workspace: Make) -> None:
+async def test_a_method_of_1_0_without_its_version_is_refused_with_what_to_send(make_workspace: Make) -> None:
     workspace = make_workspace()
     message = {"messageId": str(uuid.uuid4()), "role": "ROLE_USER", "parts": [{"text": "hello"}]}
     async with serving(workspace):
@@ -230,7 +230,10 @@ async def test_a_1_0_request_without_the_version_header_is_understood(make_works
             answer = await client.post(
                 workspace.url, json={"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": {"message": message}}
             )
-        assert answer.json()["result"]["message"]["parts"] == [{"text": "You said: hello"}]
+        # No version means 0.3, which has no such method (A2A 1.0, 3.6.2).
+        error = answer.json()["error"]
+        assert error["code"] == -32601
+        assert "send A2A-Version: 1.0" in error["message"]
 
 
 async def test_a_request_that_is_too_large_not_json_or_not_declared_as_json_is_refused(make_workspace: Make) -> None:

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import anyio
 import pytest
 from a2a.auth.user import User
 from a2a.helpers import get_message_text, new_text_message, new_text_part
@@ -20,8 +19,6 @@ from a2a.utils.errors import InvalidParamsError
 from molecule_runtime.a2a.errors import StateFileError
 from molecule_runtime.a2a.statefile import MIGRATIONS, StateFile, open_state
 from molecule_runtime.a2a.tasks import RESTARTED, TaskLimits, Tasks
-
-from .support import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -211,26 +208,6 @@ async def test_a_page_token_that_was_not_given_out_is_refused(token: str) -> Non
     async with tasks_in(None) as store:
         with pytest.raises(InvalidParamsError):
             await store.list(ListTasksRequest(page_token=token), ANYBODY)
-
-
-async def test_whoever_waits_for_a_task_hears_when_its_turn_is_over(path: Path | None) -> None:
-    answers: list[Task | None] = []
-    async with tasks_in(path) as store, anyio.create_task_group() as group:
-        await store.save(task("t", RUNNING), ANYBODY)
-
-        async def wait() -> None:
-            answers.append(await store.settled("t", ANYBODY))
-
-        group.start_soon(wait)
-        await anyio.wait_all_tasks_blocked()
-        await store.save(task("t", RUNNING, second=5), ANYBODY)
-        await anyio.wait_all_tasks_blocked()
-        assert answers == []
-        with anyio.fail_after(DEADLINE):
-            await store.save(task("t", DONE), ANYBODY)
-            assert await store.settled("unheard-of", ANYBODY) is None
-            await anyio.wait_all_tasks_blocked()
-    assert [answer.status.state for answer in answers if answer is not None] == [DONE]
 
 
 async def test_the_state_file_is_private_and_uses_a_write_ahead_log(tmp_path: Path) -> None:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, cast
 
+from starlette.responses import Response
+
+from molecule_runtime.a2a.answering import to_json
 from molecule_runtime.a2a.authentication import SCHEME, InboundAuth
 from molecule_runtime.core.presence import agent_card
 
 if TYPE_CHECKING:
     from a2a.types import AgentCard, SecurityRequirement, SecurityScheme
+    from starlette.requests import Request
 
     from molecule_runtime.core.adapter import BaseAdapter
     from molecule_runtime.core.config import WorkspaceConfig
+
+INTERFACES = (("JSONRPC", "1.0"), ("HTTP+JSON", "1.0"), ("JSONRPC", "0.3"))
+"""The bindings that are served, and their versions; all at the same address."""
+
+CACHE_SECONDS = 30
+"""For which a card may be shown again without asking (A2A 1.0, 8.6); one that changes is asked for with its `ETag`."""
 
 MODES = ("text/plain", "application/json")
 
@@ -68,10 +79,10 @@ class CardFacts:
             name=self.name,
             description=self.description,
             version=self.version,
-            # The first interface is preferred; the second is what 0.3 clients read as `url`.
+            # The first is preferred; the one of 0.3 is what 0.3 clients read as `url`.
             supported_interfaces=[
-                AgentInterface(url=self.url, protocol_binding="JSONRPC", protocol_version=version)
-                for version in ("1.0", "0.3")
+                AgentInterface(url=self.url, protocol_binding=binding, protocol_version=version)
+                for binding, version in INTERFACES
             ],
             capabilities=AgentCapabilities(streaming=self.streaming, push_notifications=False),
             security_schemes=schemes,
@@ -110,6 +121,31 @@ class CardFacts:
         if self.configuration_error:
             card["configuration_error"] = self.configuration_error
         return card
+
+
+@dataclass(frozen=True, slots=True)
+class CardDocument:
+    """A card as it is served: for callers of 1.0 and 0.3 in one, and with what caches need (A2A 1.0, 8.6)."""
+
+    facts: CardFacts
+    body: bytes
+    tag: str
+
+    @classmethod
+    def of(cls, facts: CardFacts) -> CardDocument:
+        """Write a card."""
+        from a2a.server.request_handlers.response_helpers import agent_card_to_dict
+
+        body = to_json(agent_card_to_dict(facts.served()))
+        return cls(facts, body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+
+    def response(self, request: Request) -> Response:
+        """Answer a request for the card; one who has it already gets no body."""
+        headers = {"ETag": self.tag, "Cache-Control": f"public, max-age={CACHE_SECONDS}"}
+        known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+        if self.tag in known or "*" in known:
+            return Response(status_code=304, headers=headers)
+        return Response(self.body, headers=headers, media_type="application/json")
 
 
 def card_facts(

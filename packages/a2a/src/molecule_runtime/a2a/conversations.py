@@ -44,6 +44,7 @@ class Turn:
         cancelled: whether the sender cancelled it.
         interrupted: whether newer messages are to be answered together with it.
         sharing: turns that this one answers too.
+        given_up: done once nobody waits for the adapter's run any more.
     """
 
     context: RequestContext
@@ -54,12 +55,18 @@ class Turn:
     interrupted: bool = False
     stopping: bool = False
     sharing: list[Turn] = field(default_factory=list["Turn"])
+    given_up: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     _word: asyncio.Future[Word] | None = None
 
     async def wait(self) -> Word:
         """Wait until it may run, or need not any more."""
         self._word = asyncio.get_running_loop().create_future()
         return await self._word
+
+    def give_up(self) -> None:
+        """Wait no more for a run that goes on although it was cancelled."""
+        if not self.given_up.done():
+            self.given_up.set_result(None)
 
     def tell(self, word: Word) -> bool:
         """Say what it waits for; False when it does not wait any more."""

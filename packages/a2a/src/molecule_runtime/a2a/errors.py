@@ -22,6 +22,10 @@ class StateFileError(A2aError):
     """The state file cannot be opened, written or read."""
 
 
+class TaskTooLargeError(A2aError):
+    """An agent has said more than one task may hold."""
+
+
 class BootError(A2aError):
     """The host cannot start, although its settings can be read."""
 

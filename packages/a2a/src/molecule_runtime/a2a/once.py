@@ -6,14 +6,14 @@ Senders try again when a connection breaks, and cannot know whether the agent is
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import time
 from collections import OrderedDict
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
 from a2a.server.owner_resolver import resolve_user_scope
@@ -27,16 +27,15 @@ if TYPE_CHECKING:
 
     from a2a.server.context import ServerCallContext
     from a2a.types import SendMessageRequest
+    from a2a.utils.errors import A2AError
 
     from molecule_runtime.a2a.statefile import StateFile
 
 logger = logging.getLogger(__name__)
 
-_IN_CALL = "molecule.delivery"
 _EVICT_EVERY = 32
 
-patient: ContextVar[bool] = ContextVar("patient", default=True)
-"""Whether the sender of the request asked for an answer and nothing less; a 0.3 sender that says nothing about it did not."""
+_IMPATIENT = "molecule.impatient"
 
 Key: TypeAlias = tuple[str, str, str]
 """Who sent a message, under which id, and what it says."""
@@ -62,6 +61,8 @@ class Delivery:
         known: set once it is known whether the answer is a Message or a Task.
         begun: whether a turn took it.
         late: whether its sender asked for an answer and got an acknowledgement.
+        ready: set once there is something to tell its sender: the answer, an acknowledgement, or `error`.
+        error: why there is no answer, in the protocol's words.
     """
 
     key: Key | None = None
@@ -73,15 +74,8 @@ class Delivery:
     begun: bool = False
     late: bool = False
     known: anyio.Event = field(default_factory=anyio.Event)
-
-    @classmethod
-    def of(cls, context: ServerCallContext) -> Delivery:
-        """Return the delivery of a call; a call that was made without one has one of its own."""
-        return cast("Delivery", context.state.setdefault(_IN_CALL, cls()))
-
-    def belongs_to(self, context: ServerCallContext) -> None:
-        """Let the turn of this call find its delivery."""
-        context.state[_IN_CALL] = self
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    error: A2AError | None = None
 
 
 class Once:
@@ -177,6 +171,16 @@ class Once:
         except StateFileError as exc:
             logger.error("an answered message cannot be looked up: %s", exc)  # noqa: TRY400 - the reason is in the text
             return None
+
+
+def is_patient(context: ServerCallContext) -> bool:
+    """Tell whether a sender wants the answer and nothing less; a 0.3 sender that says nothing about it does not."""
+    return not context.state.get(_IMPATIENT)
+
+
+def be_impatient(context: ServerCallContext) -> None:
+    """Note that the sender of this call takes an acknowledgement as well."""
+    context.state[_IMPATIENT] = True
 
 
 def key_of(params: SendMessageRequest, context: ServerCallContext) -> Key | None:

@@ -6,9 +6,8 @@ import contextlib
 import errno
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 import uvicorn
@@ -16,19 +15,19 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from molecule_runtime.a2a import inbound, internal
-from molecule_runtime.a2a.card import CardFacts, Configuration
+from molecule_runtime.a2a import internal
+from molecule_runtime.a2a.answering import Unavailable
+from molecule_runtime.a2a.card import CardDocument, CardFacts, Configuration
 from molecule_runtime.a2a.connections import IDLE_SECONDS, HostConnection
 from molecule_runtime.a2a.errors import AddressInUseError, BootError
-from molecule_runtime.a2a.gate import CARD_PATHS, RPC_PATHS
+from molecule_runtime.a2a.gate import CARD_PATHS, RETRY_SECONDS, RPC_PATHS
 from molecule_runtime.core.presence import Phase
 from molecule_runtime.core.redaction import redact_text
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from pathlib import Path
 
-    from a2a.server.agent_execution import AgentExecutor
-    from a2a.types import AgentCard
     from starlette.requests import Request
     from starlette.types import ASGIApp
 
@@ -37,11 +36,10 @@ if TYPE_CHECKING:
     from molecule_runtime.a2a.once import Once
     from molecule_runtime.a2a.presence_thread import PresenceThread
     from molecule_runtime.a2a.tasks import Tasks
+    from molecule_runtime.a2a.turns import TurnExecutor
     from molecule_runtime.core.adapter import BaseAdapter
 
 logger = logging.getLogger(__name__)
-
-Endpoint = Callable[["Request"], Awaitable[Response]]
 
 
 @dataclass(slots=True)
@@ -53,10 +51,10 @@ class HostState:
     secrets: tuple[Path, ...] = ()
     adapter: BaseAdapter | None = None
     handler: HostHandler | None = None
-    rpc: Endpoint | None = None
     presence: PresenceThread | None = None
     stopping: bool = False
     boot_phase: str = "the adapter is loaded"
+    _document: CardDocument | None = None
 
     def not_ready(self) -> str:
         """Return why this workspace cannot take a message that the platform sends, or `""`."""
@@ -64,7 +62,7 @@ class HostState:
             return "the workspace is stopping"
         if self.card.configuration is Configuration.NOT_CONFIGURED:
             return f"not configured: {self.card.configuration_error}"
-        if self.rpc is None:
+        if self.handler is None:
             return f"starting: {self.boot_phase}"
         if self.presence is None or self.presence.state.phase is not Phase.ONLINE:
             state = self.presence.state if self.presence is not None else None
@@ -72,32 +70,38 @@ class HostState:
             return redact_text(f"not registered with the platform ({state.phase if state else 'starting'}{detail})")
         return ""
 
-    def serve_with(self, executor: AgentExecutor, tasks: Tasks, once: Once) -> None:
-        """Answer A2A requests with `executor` from now on; keep tasks in `tasks`, and run no message twice that `once` knows."""
-        from a2a.server.routes import create_jsonrpc_routes
+    def serving(self) -> HostHandler | Unavailable:
+        """Return what answers A2A requests, or why nothing does."""
+        if self.card.configuration is Configuration.NOT_CONFIGURED:
+            return Unavailable(message="this workspace is not configured", detail=self.card.configuration_error)
+        if self.stopping:
+            return Unavailable(message="this workspace is stopping", retry_after=RETRY_SECONDS)
+        if self.handler is None:
+            return Unavailable(message="this workspace is starting", detail=self.boot_phase, retry_after=RETRY_SECONDS)
+        return self.handler
 
+    def document(self) -> CardDocument:
+        """Return the card as it is served."""
+        if self._document is None or self._document.facts is not self.card:
+            self._document = CardDocument.of(self.card)
+        return self._document
+
+    def serve_with(self, executor: TurnExecutor, tasks: Tasks, once: Once) -> None:
+        """Answer A2A requests with `executor` from now on; keep tasks in `tasks`, and run no message twice that `once` knows."""
         from molecule_runtime.a2a.handler import HostHandler
 
-        handler = HostHandler(executor, tasks, once=once, card=self.card.served())
-        # The platform and today's agents speak 0.3 (contract `platform-api.md` 5.7); the SDK speaks both on one endpoint.
-        routes = create_jsonrpc_routes(handler, rpc_url="/", enable_v0_3_compat=True)
-        self.handler = handler
-        self.rpc = routes[0].endpoint
+        self.handler = HostHandler(executor, tasks, once=once, streaming=self.card.streaming)
 
 
 def build_app(state: HostState) -> Starlette:
     """Build the ASGI application. It serves the card at once and messages from `state.serve_with` on."""
-    from a2a.server.routes import create_agent_card_routes
+    from molecule_runtime.a2a import jsonrpc, rest
 
-    async def current_card(_: AgentCard) -> AgentCard:
-        return state.card.served()
+    async def card(request: Request) -> Response:
+        return state.document().response(request)
 
     async def rpc(request: Request) -> Response:
-        async def serve(replayed: Request) -> Response:
-            assert state.rpc is not None  # noqa: S101 - `refuse` answered otherwise
-            return await state.rpc(replayed)
-
-        return await inbound.handle(request, serve, lambda request_id: _refusal(state, request_id))
+        return await jsonrpc.handle(request, state.serving())
 
     async def health(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -108,13 +112,10 @@ def build_app(state: HostState) -> Starlette:
             return JSONResponse({"status": "not ready", "reason": reason}, status_code=503)
         return JSONResponse({"status": "ready"})
 
-    routes: list[Any] = [
-        route
-        for path in CARD_PATHS
-        for route in create_agent_card_routes(state.card.served(), card_modifier=current_card, card_url=path)
-    ]
+    routes = [Route(path, card, methods=["GET"]) for path in CARD_PATHS]
     routes += [Route(path, rpc, methods=["POST"]) for path in RPC_PATHS]
     routes += [
+        *rest.routes(state.serving),
         Route("/health", health, methods=["GET"]),
         Route("/ready", ready, methods=["GET"]),
         *internal.routes(state),
@@ -182,24 +183,3 @@ class HostServer(uvicorn.Server):
     async def listening(self) -> None:
         """Return once connections are accepted."""
         await self._listening.wait()
-
-
-def _refusal(state: HostState, request_id: object) -> Response | None:
-    if state.card.configuration is Configuration.NOT_CONFIGURED:
-        return inbound.error_response(
-            request_id,
-            status=503,
-            code=inbound.INTERNAL_ERROR,
-            message="this workspace is not configured",
-            data=state.card.configuration_error,
-        )
-    if state.stopping or state.rpc is None:
-        return inbound.error_response(
-            request_id,
-            status=503,
-            code=inbound.INTERNAL_ERROR,
-            message="this workspace is stopping" if state.stopping else "this workspace is starting",
-            data="" if state.stopping else state.boot_phase,
-            retry_after=5,
-        )
-    return None

@@ -10,10 +10,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-import anyio
 from a2a.helpers import new_text_message
 from a2a.server.owner_resolver import resolve_user_scope
-from a2a.server.tasks import TaskStore
 from a2a.types import ListTasksRequest, ListTasksResponse, Task, TaskState
 from a2a.utils.errors import InvalidParamsError
 
@@ -44,6 +42,8 @@ WAITING_STATES = frozenset({TaskState.TASK_STATE_INPUT_REQUIRED, TaskState.TASK_
 RESTARTED = "Agent error: the host was restarted during this turn; send the message again"
 
 DEFAULT_PAGE = 50
+MAX_PAGE = 100
+"""Tasks on one page (A2A 1.0, 3.1.4)."""
 
 _MAX_RECENT = 64
 _MAX_RECENT_BYTES = 8 * 1024 * 1024
@@ -73,15 +73,7 @@ def limits_of(config: TasksConfig) -> TaskLimits:
     )
 
 
-@dataclass(slots=True)
-class _Held:
-    """A task in memory, and what of it is on disk."""
-
-    task: Task
-    stored: tuple[int, int] | None = None
-
-
-class Tasks(TaskStore):
+class Tasks:
     """Keeps every task that runs in memory, and each change of a task's status in the state file.
 
     What a turn adds between two of those (pieces of an artifact) is stored with the next. A disk that cannot be written costs what
@@ -91,10 +83,9 @@ class Tasks(TaskStore):
     def __init__(self, state: StateFile, limits: TaskLimits | None = None) -> None:
         self._state = state
         self._limits = limits or TaskLimits()
-        self._live: dict[tuple[str, str], _Held] = {}
+        self._live: dict[tuple[str, str], Task] = {}
         self._recent: OrderedDict[tuple[str, str], Task] = OrderedDict()
         self._recent_bytes = 0
-        self._changed = anyio.Event()
 
     async def start(self) -> int:
         """End the tasks whose turn ran when the process before this one ended, and return how many there were."""
@@ -107,26 +98,21 @@ class Tasks(TaskStore):
         return await self._state.run(begin)
 
     async def save(self, task: Task, context: ServerCallContext) -> None:
-        """Save a task; one that has ended may push out the oldest that have."""
+        """Save a task at each change of its status; one that has ended may push out the oldest that have.
+
+        While its turn runs, the object itself is what others are shown a copy of.
+        """
         key = (resolve_user_scope(context), task.id)
-        held = self._live.get(key)
-        copy = Task()
-        copy.CopyFrom(task)
-        if held is None:
-            held = self._live[key] = _Held(copy)
-        else:
-            held.task = copy
-        final = copy.status.state in FINAL_STATES
-        status = (copy.status.state, _nanoseconds(copy))
-        # A status without a time may be the last one or another of the same name: written, to be sure.
-        if final or held.stored != status or not copy.status.HasField("timestamp"):
-            await self._store(key, copy)
-            held.stored = status
-        if (final or copy.status.state in WAITING_STATES) and self._live.get(key) is held:
+        state = task.status.state
+        told = key in self._live
+        self._live[key] = task
+        # Its sender knows of it by now: what it says on its way need not wait for the disk.
+        await self._store(key, task, wait=not told or state in FINAL_STATES or state in WAITING_STATES)
+        if (state in FINAL_STATES or state in WAITING_STATES) and self._live.get(key) is task:
             del self._live[key]
+            copy = Task()
+            copy.CopyFrom(task)
             self._remember(key, copy)
-        self._changed.set()
-        self._changed = anyio.Event()
 
     async def get(self, task_id: str, context: ServerCallContext) -> Task | None:
         """Return a task of this caller."""
@@ -166,16 +152,7 @@ class Tasks(TaskStore):
         self._forget(key)
         await self._state.run(lambda db: db.execute("DELETE FROM tasks WHERE owner = ? AND id = ?", key))
 
-    async def settled(self, task_id: str, context: ServerCallContext) -> Task | None:
-        """Return a task once its turn is over; None where there is none. The caller bounds the wait."""
-        while True:
-            changed = self._changed
-            task = await self.get(task_id, context)
-            if task is None or task.status.state in FINAL_STATES or task.status.state in WAITING_STATES:
-                return task
-            await changed.wait()
-
-    async def _store(self, key: tuple[str, str], task: Task) -> None:
+    async def _store(self, key: tuple[str, str], task: Task, *, wait: bool) -> None:
         body = task.SerializeToString()
         updated = _nanoseconds(task)
         final = task.status.state in FINAL_STATES
@@ -193,14 +170,16 @@ class Tasks(TaskStore):
                 _evict(db, limits, keep_last=True)
 
         try:
-            await self._state.run(write)
+            if wait:
+                await self._state.run(write)
+            else:
+                await self._state.later(write, "the state of a task")
         except StateFileError as exc:
             # Its answer is more than a copy of it: the turn goes on.
             logger.error("task %s is kept in memory only: %s", task.id, exc)  # noqa: TRY400 - the reason is in the text
 
     def _in_memory(self, key: tuple[str, str]) -> Task | None:
-        held = self._live.get(key)
-        return held.task if held is not None else self._recent.get(key)
+        return self._live.get(key) or self._recent.get(key)
 
     def _remember(self, key: tuple[str, str], task: Task) -> None:
         self._forget(key)

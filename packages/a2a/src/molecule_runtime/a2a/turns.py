@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from a2a.server.agent_execution import AgentExecutor, RequestContext
+from a2a.server.agent_execution import RequestContext
 from a2a.types import TaskState
-from a2a.utils.errors import A2AError
+from a2a.utils.errors import A2AError, UnsupportedOperationError
 
 from molecule_runtime.a2a.conversations import Conversations, Turn, Word, together
 from molecule_runtime.a2a.executor import failure_text
@@ -23,8 +23,10 @@ from molecule_runtime.core.redaction import redact_text
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from a2a.server.events import EventQueue
+    from a2a.server.agent_execution import AgentExecutor
+    from a2a.server.context import ServerCallContext
 
+    from molecule_runtime.a2a.live import LiveTask
     from molecule_runtime.a2a.once import Once
     from molecule_runtime.core.config import TurnsConfig
     from molecule_runtime.core.presence import Vitals
@@ -44,8 +46,6 @@ NO_ANSWER = "Agent error: the agent finished without an answer"
 CANCELLED_ITSELF = "Agent error: the agent cancelled its own turn"
 
 _DESCRIPTION_CHARS = 100
-_PRODUCER = "producer:"
-_LINGER_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ def rules_of_turns(config: TurnsConfig) -> TurnRules:
     return TurnRules(interrupt=config.busy == "interrupt", most_waiting=config.max_waiting, idle=config.idle_seconds)
 
 
-class TurnExecutor(AgentExecutor):
+class TurnExecutor:
     """Runs each turn of the adapter's executor.
 
     Attributes:
@@ -92,19 +92,20 @@ class TurnExecutor(AgentExecutor):
         self._once = once
         self._rules = rules or TurnRules()
         self._conversations = Conversations(most_waiting=self._rules.most_waiting)
-        self._turns: dict[str, Turn] = {}
+        self._turns: set[Turn] = set()
         self._left: set[asyncio.Task[Any]] = set()
         self._idle = anyio.Event()
 
-    async def execute(self, context: RequestContext, event_queue: EventQueue) -> None:
-        """Run one turn; whatever the adapter does, the sender gets exactly one end of it."""
-        delivery = Delivery.of(context.call_context)
-        delivery.task_id = context.task_id or ""
-        self._once.take(delivery)
-        turn = Turn(context, WatchedQueue(event_queue, context, delivery), delivery)
+    async def execute(self, context: RequestContext, live: LiveTask, delivery: Delivery) -> None:
+        """Run one turn; whatever the adapter does, the sender gets exactly one end of it.
+
+        Raises:
+            A2AError: the agent refuses the message, in the protocol's own words.
+        """
+        turn = Turn(context, WatchedQueue(live, context, delivery), delivery)
         if not self._turns:
             self._idle = anyio.Event()
-        self._turns[delivery.task_id] = turn
+        self._turns.add(turn)
         kept = False
         try:
             with logs.bind(task_id=delivery.task_id):
@@ -115,10 +116,9 @@ class TurnExecutor(AgentExecutor):
                 await turn.watched.end(CANCELED)
             raise
         finally:
-            turn.watched.close()
+            turn.watched.shut()
             self._conversations.leave(turn)
-            if self._turns.get(delivery.task_id) is turn:
-                del self._turns[delivery.task_id]
+            self._turns.discard(turn)
             if kept and (turn.watched.replied or turn.watched.announced):
                 await self._once.answered(delivery)
             else:
@@ -127,25 +127,25 @@ class TurnExecutor(AgentExecutor):
                 self._idle.set()
         if kept and delivery.late and not turn.cancelled and self.on_late is not None:
             self.on_late(turn)
-        _release_producer(turn)
 
-    async def cancel(self, context: RequestContext, event_queue: EventQueue) -> None:
-        """End a turn: the adapter is asked, then its run is cancelled, and the sender is told within 2 s."""
-        turn = self._turns.get(context.task_id or "")
-        if turn is None:
-            # Parked: its turn is over, and it waits for its sender.
-            watched = WatchedQueue(event_queue, context, Delivery())
+    async def cancel(self, live: LiveTask, call: ServerCallContext) -> None:
+        """End a task: the adapter is asked, then its run is cancelled, and the sender is told within 2 s."""
+        context = RequestContext(call, task_id=live.id, context_id=live.context_id, task=live.snapshot())
+        turns = [turn for turn in self._turns if turn.watched.live is live]
+        if not turns:
+            # Its turn is over, and it waits for its sender.
+            watched = WatchedQueue(live, context, Delivery())
             await self._ask_to_cancel(context, watched)
             await watched.end(CANCELED)
             return
-        turn.cancelled = True
-        if turn.tell(Word.CANCELLED):
+        for turn in turns:
+            turn.cancelled = True
+        for turn in turns:
+            if not turn.tell(Word.CANCELLED) and turn.work is not None and not turn.work.done():
+                await self._ask_to_cancel(context, turn.watched)
+                await self._end_work(turn.work)
             await turn.watched.end(CANCELED)
-            return
-        if turn.work is not None and not turn.work.done():
-            await self._ask_to_cancel(context, turn.watched)
-            await self._end_work(turn.work)
-        await turn.watched.end(CANCELED)
+            turn.give_up()
 
     async def drain(self, deadline: float) -> None:
         """Wait for the running turns; after `deadline` seconds cancel those that are left."""
@@ -156,7 +156,7 @@ class TurnExecutor(AgentExecutor):
             await self._idle.wait()
             return
         logger.warning("cancelling %d turn(s) that did not finish in time", len(self._turns))
-        for turn in list(self._turns.values()):
+        for turn in list(self._turns):
             turn.stopping = True
             turn.tell(Word.STOPPING)
             if turn.work is not None:
@@ -177,6 +177,7 @@ class TurnExecutor(AgentExecutor):
             delivery.late = False
             if delivery.acknowledge is Acknowledge.AT_ONCE:
                 await watched.announce(TaskState.TASK_STATE_WORKING)
+                watched.acknowledge()
         else:
             running = self._conversations.running_with(turn)
             if (
@@ -189,12 +190,14 @@ class TurnExecutor(AgentExecutor):
                 running.work.cancel()
             if delivery.acknowledge is not Acknowledge.NEVER:
                 text = f"The agent is at work in this conversation; this message is number {place} in the line."
-                if delivery.late and turn.context.configuration is not None:
-                    # The SDK looks at it with each event: what is announced next is the answer to the request.
-                    turn.context.configuration.return_immediately = True
                 await watched.announce(TaskState.TASK_STATE_SUBMITTED, text)
+                if delivery.late or delivery.acknowledge is Acknowledge.AT_ONCE:
+                    watched.acknowledge()
             match await turn.wait():
                 case Word.RUN:
+                    if watched.overtaken:
+                        raise UnsupportedOperationError("the task ended before this message to it could be answered")
+                    watched.resume()
                     if watched.announced:
                         await watched.say(TaskState.TASK_STATE_WORKING)
                 case Word.SHARED:
@@ -252,10 +255,10 @@ class TurnExecutor(AgentExecutor):
         if not in_time:
             error = f"Agent error: the agent said nothing for {self._rules.idle:g} s"
             await watched.end(FAILED, error)
-        elif turn.work.cancelled():
+        elif not turn.work.done() or turn.work.cancelled():
             error = await self._word_on_cancel(turn)
         elif (exc := turn.work.exception()) is not None:
-            if isinstance(exc, A2AError):
+            if isinstance(exc, A2AError) and not watched.announced:
                 raise exc
             logger.error("a turn of the adapter's executor failed", exc_info=exc)
             error = failure_text(exc)
@@ -281,7 +284,9 @@ class TurnExecutor(AgentExecutor):
             if left is not None and left <= 0:
                 await self._end_work(turn.work)
                 return False
-            await asyncio.wait({turn.work}, timeout=left)
+            await asyncio.wait({turn.work, turn.given_up}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if turn.given_up.done():
+                break
         return True
 
     async def _word_on_cancel(self, turn: Turn) -> str:
@@ -326,21 +331,6 @@ class TurnExecutor(AgentExecutor):
         )
         self._left.add(work)
         work.add_done_callback(self._left.discard)
-
-
-def _release_producer(turn: Turn) -> None:
-    """End the task in which SDK 1.0.3 runs turns; later versions end it themselves, and run turns in a task of their own.
-
-    After a Message it would wait for ever for another message to the same task, and a Message has none. After a Task it closes its
-    queues, and waits for ever where the one who asked had not let go of them yet: it counts events that nobody acknowledges.
-    """
-    current = asyncio.current_task()
-    if current is None or not current.get_name().startswith(_PRODUCER):
-        return
-    if turn.watched.replied:
-        current.cancel()
-    elif turn.watched.ended:
-        asyncio.get_running_loop().call_later(_LINGER_SECONDS, current.cancel)
 
 
 def _read(work: asyncio.Task[Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from a2a.helpers import get_message_text, new_text_message
 from a2a.server.events import EventQueue
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from a2a.server.agent_execution import RequestContext
     from a2a.server.events.event_queue import Event
 
+    from molecule_runtime.a2a.live import LiveTask
     from molecule_runtime.a2a.once import Delivery
 
 _MAX_PARTS = 1000
@@ -38,6 +39,7 @@ class WatchedQueue(EventQueue):
     been told to ask for a task, and the SDK allows no Message after it.
 
     Attributes:
+        live: the task that the turn is for.
         ended: whether the turn has an answer that nothing may follow.
         state: of the turn's task, as it was told last.
         failure: what the agent said when it failed.
@@ -45,8 +47,8 @@ class WatchedQueue(EventQueue):
         touched: when the last event went through (monotonic seconds).
     """
 
-    def __init__(self, queue: EventQueue, context: RequestContext, delivery: Delivery) -> None:
-        self._queue = queue
+    def __init__(self, live: LiveTask, context: RequestContext, delivery: Delivery) -> None:
+        self.live = live
         self._context = context
         self._delivery = delivery
         self._as_task = context.current_task is not None
@@ -84,8 +86,7 @@ class WatchedQueue(EventQueue):
                 reply = Message()
                 reply.CopyFrom(event)
                 self._delivery.reply = reply
-                self._delivery.known.set()
-                await self._queue.enqueue_event(event)
+                await self.live.put(reply)
             case Task() if self._as_task:
                 await self._take_apart(event)
             case Task():
@@ -94,22 +95,27 @@ class WatchedQueue(EventQueue):
                 for artifact in event.artifacts:
                     self._collect(artifact)
                 self._note(event.status)
-                await self._queue.enqueue_event(event)
-                self._delivery.known.set()
+                await self.live.put(event)
             case TaskStatusUpdateEvent():
                 self._as_task = True
                 self._note(event.status)
-                await self._queue.enqueue_event(event)
+                await self.live.put(event)
             case TaskArtifactUpdateEvent():
+                self._as_task = True
                 self._collect(event.artifact)
-                await self._queue.enqueue_event(event)
+                await self.live.put(event)
             case _:
-                await self._queue.enqueue_event(event)
+                raise TypeError(f"an executor enqueues A2A events, not {type(event).__name__}")
+        self._delivery.known.set()
+        if self.ended or self.state in WAITING_STATES:
+            self._delivery.ready.set()
 
     async def announce(self, state: TaskState, text: str = "") -> None:
         """Tell the sender of the turn's task, before the adapter says anything."""
         if self._context.current_task is not None:
-            await self.say(state, text)
+            # While another message to the task is being answered, it is that one's state that it is in.
+            if self.live.turns == 1:
+                await self.say(state, text)
             self._delivery.known.set()
             return
         task = Task(id=self._task_id, context_id=self._context_id, status=self._status(state, text))
@@ -148,13 +154,30 @@ class WatchedQueue(EventQueue):
         message.parts.extend(parts)
         await self.enqueue_event(message)
 
-    def close(self) -> None:
+    def acknowledge(self) -> None:
+        """Answer the sender with the task as it is; it hears of the rest later."""
+        self._delivery.ready.set()
+
+    @property
+    def overtaken(self) -> bool:
+        """Whether the task ended while this message to it was in the line."""
+        return self.live.ended
+
+    def resume(self) -> None:
+        """Show the agent the task as it is now; the message before this one may have changed it."""
+        if self._context.current_task is not None:
+            self._context.current_task = self.live.snapshot()
+
+    def shut(self) -> None:
         """Let nothing through any more."""
         self._closed = True
 
-    def __getattr__(self, name: str) -> Any:
-        # Executors written for another SDK version may use more of the queue than its public interface.
-        return getattr(self._queue, name)
+    async def close(self, immediate: bool = False) -> None:
+        """Do nothing: executors written for older SDK versions close their queue, and the host knows when a turn is over."""
+
+    def is_closed(self) -> bool:
+        """Tell whether nothing goes through any more."""
+        return self._closed
 
     @property
     def _task_id(self) -> str:
@@ -166,7 +189,6 @@ class WatchedQueue(EventQueue):
 
     def _status(self, state: TaskState, text: str) -> TaskStatus:
         status = TaskStatus(state=state)
-        status.timestamp.FromMilliseconds(time.time_ns() // 1_000_000)
         if text:
             status.message.CopyFrom(new_text_message(text, context_id=self._context_id, task_id=self._task_id))
         return status
@@ -175,14 +197,14 @@ class WatchedQueue(EventQueue):
         """Make the answer's Message the artifact of the turn's task."""
         artifact = Artifact(artifact_id=str(uuid.uuid4()), parts=message.parts)
         self._collect(artifact)
-        await self._queue.enqueue_event(
+        await self.live.put(
             TaskArtifactUpdateEvent(
                 task_id=self._task_id, context_id=self._context_id, artifact=artifact, last_chunk=True
             )
         )
         status = self._status(TaskState.TASK_STATE_COMPLETED, "")
         self._note(status)
-        await self._queue.enqueue_event(
+        await self.live.put(
             TaskStatusUpdateEvent(
                 task_id=self._task_id, context_id=self._context_id, status=status, metadata=message.metadata
             )
@@ -192,7 +214,7 @@ class WatchedQueue(EventQueue):
         """Make what the adapter says with a Task updates of the one that is there: the SDK would drop it."""
         for artifact in task.artifacts:
             self._collect(artifact)
-            await self._queue.enqueue_event(
+            await self.live.put(
                 TaskArtifactUpdateEvent(task_id=self._task_id, context_id=self._context_id, artifact=artifact)
             )
         status = TaskStatus()
@@ -200,7 +222,7 @@ class WatchedQueue(EventQueue):
         if status.HasField("message"):
             status.message.task_id = self._task_id
         self._note(status)
-        await self._queue.enqueue_event(
+        await self.live.put(
             TaskStatusUpdateEvent(
                 task_id=self._task_id, context_id=self._context_id, status=status, metadata=task.metadata
             )
