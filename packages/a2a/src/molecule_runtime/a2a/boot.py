@@ -173,11 +173,12 @@ class _Host:
         await server.listening()
 
     def _collect_and_deliver(self, state: HostState, tasks: TaskGroup) -> None:
-        """Send answers that nobody waits for, and read the inbox where the platform delivers nothing by itself."""
+        """Send answers that nobody waits for, tell of delegations, and read the inbox where the platform delivers nothing by itself."""
         postman = self.postman
         if postman is None or state.handler is None:
             return
         tasks.start_soon(postman.answers.run)
+        tasks.start_soon(postman.watch_delegations, state.handler)
         if delivery_mode(self.settings, self.config) == "poll":
             tasks.start_soon(postman.read_inbox, state.handler)
 
@@ -222,7 +223,7 @@ class _Host:
             self.turns = TurnExecutor(
                 executor, self.vitals, self._beat_soon, once=memory.once, rules=rules_of_turns(self.config.a2a.turns)
             )
-            self.postman = Postman(client, memory.state, self._online)
+            self.postman = Postman(client, memory.state, state.folders.workspace, self._online)
             self.turns.on_late = self.postman.late
             state.serve_with(self.turns, memory.tasks, memory.once)
         except PrivilegedPluginInstallError as exc:
@@ -236,7 +237,7 @@ class _Host:
                 reason,
                 exc_info=logger.isEnabledFor(logging.DEBUG),
             )
-            state.rpc = None
+            state.handler = None
             state.card = replace(state.card, configuration=Configuration.NOT_CONFIGURED, configuration_error=reason)
 
     def _announce(self, state: HostState, adapter: BaseAdapter) -> None:
