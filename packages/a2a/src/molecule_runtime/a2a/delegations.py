@@ -107,9 +107,10 @@ class Delegations:
             # Newer ones have pushed them out of the list; their ends are found in the activity alone.
             missing = await self._store.open() - listing.own.keys()
         whole = await self._whole(own_id) if news or missing else {}
-        results = {identifier: result_of(listing.own[identifier], whole.get(identifier)) for identifier in news}
-        for identifier in sorted(missing & whole.keys()):
-            results[identifier] = result_in(whole[identifier], identifier)
+        # Oldest first, and so they are told.
+        results = {identifier: result_in(whole[identifier], identifier) for identifier in missing & whole.keys()}
+        for identifier in reversed(news):
+            results[identifier] = result_of(listing.own[identifier], whole.get(identifier))
         for identifier, source in await self._store.note(listing, results):
             logger.warning(
                 "the result of delegation %s is refused: workspace %r made it, not this one", identifier, source
