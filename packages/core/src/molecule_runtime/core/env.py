@@ -150,6 +150,11 @@ MOLECULE_A2A_REQUIRE_AUTH = Variable(
     "Take A2A messages only with the platform's inbound secret, where a2a.inbound_auth asks for nothing.",
     kind="flag",
 )
+AGENT_SNAPSHOT_PATH = Variable(
+    "AGENT_SNAPSHOT_PATH",
+    "File for what an agent takes over a restart; default .agent_snapshot.json in CONFIGS_DIR.",
+    kind="path",
+)
 MOLECULE_SMOKE_MODE = Variable(
     "MOLECULE_SMOKE_MODE",
     "1, true, yes or on: run one turn of the adapter without a platform, and exit 1 only for what cannot be imported.",
