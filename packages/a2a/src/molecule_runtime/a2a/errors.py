@@ -2,6 +2,7 @@
 
     A2aError (MoleculeError)
     ├── StateFileError             what a restart must not lose cannot be stored or read
+    ├── PushTargetError            push notifications may not be sent there
     └── BootError                  the process cannot serve; it ends with exit code 1
         ├── AdapterLoadError       the adapter module cannot be imported or holds no adapter
         └── AddressInUseError      the port is taken
@@ -20,6 +21,14 @@ class A2aError(MoleculeError):
 
 class StateFileError(A2aError):
     """The state file cannot be opened, written or read."""
+
+
+class TaskTooLargeError(A2aError):
+    """An agent has said more than one task may hold."""
+
+
+class PushTargetError(A2aError):
+    """Push notifications may not be sent there; the message goes on after the name of the field."""
 
 
 class BootError(A2aError):
