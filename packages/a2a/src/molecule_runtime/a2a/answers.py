@@ -7,7 +7,7 @@ import random
 import time
 import uuid
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
@@ -152,12 +152,7 @@ class Answers:
         except PlatformError as exc:
             logger.warning("the answer to message %s may be said twice: %s", waiting.sender.message_id, exc)
             return False
-        said = [
-            row.response_body.get("result")
-            for row in rows
-            if row.method == NOTIFY and isinstance(row.response_body, dict)
-        ]
-        return text in said
+        return any(row.method == NOTIFY and _said(row.response_body) == text for row in rows)
 
     async def finish(self) -> None:
         """Wait for those that were handed over, and end. The caller bounds the wait; what is left is for the next process."""
@@ -223,6 +218,10 @@ class Answers:
 def answer_of(result: Mapping[str, Any]) -> envelope.Answer:
     """Read what a turn came to, from its Message or Task as JSON."""
     return envelope.read_answer({"result": result})
+
+
+def _said(body: object) -> object:
+    return cast("dict[str, Any]", body).get("result") if isinstance(body, dict) else None
 
 
 def _content(answer: envelope.Answer) -> tuple[str, tuple[envelope.File, ...]]:
