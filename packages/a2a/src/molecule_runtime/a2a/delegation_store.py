@@ -54,7 +54,8 @@ class DelegationStore:
     """The delegations of one workspace.
 
     `since` is when this process began (seconds since 1970). What had ended before a state file is there, and was begun before this
-    process, is history: there is no telling whether the agent knows of it.
+    process (as far as the clocks of this machine and of the platform agree), is history: there is no telling whether the agent knows
+    of it.
     """
 
     def __init__(self, state: StateFile, client: PlatformClient, *, since: float) -> None:
