@@ -78,11 +78,18 @@ class Postman:
 
     def late(self, turn: Turn) -> None:
         """Send the answer of a turn whose sender was only told that it is in the line."""
-        read = envelope.read_message(_json(turn.context.message)) if turn.context.message else envelope.Inbound(text="")
+        read = (
+            envelope.read_message(said_json(turn.context.message))
+            if turn.context.message
+            else envelope.Inbound(text="")
+        )
         claimed = read.metadata.get("source_workspace_id")
+        if claimed == self.client.workspace_id:
+            # Its own prompt: the answer would come back as one more message.
+            return
         sender = Sender.of(read, workspace_id=claimed if isinstance(claimed, str) else None, key=turn.delivery.task_id)
         said = Message(role=Role.ROLE_AGENT, message_id=turn.delivery.task_id, parts=turn.watched.parts)
-        answer = answer_of(_json(said))
+        answer = answer_of(said_json(said))
         if turn.watched.failure:
             answer = envelope.Failure(message=turn.watched.failure)
         self.answers.later(sender, answer)
@@ -175,7 +182,7 @@ class Postman:
             }
         )
         result = await self._handler.on_message_send(SendMessageRequest(message=message), ServerCallContext())
-        answer = answer_of(_json(result))
+        answer = answer_of(said_json(result))
         if isinstance(result, Task) and result.status.state == TaskState.TASK_STATE_REJECTED:
             return False
         if isinstance(answer, envelope.Failure):
@@ -195,10 +202,10 @@ class Postman:
         except A2AError as exc:
             logger.warning("message %s of the inbox was refused: %s", message.row_id, exc)
             return envelope.Failure(message=f"Agent error: {exc}")
-        return answer_of(_json(result))
+        return answer_of(said_json(result))
 
 
-def _json(said: Message | Task) -> dict[str, Any]:
+def said_json(said: Message | Task) -> dict[str, Any]:
     """Return a Message or a Task as JSON, in the form of 0.3."""
     compatible = conversions.to_compat_task(said) if isinstance(said, Task) else conversions.to_compat_message(said)
     return compatible.model_dump(mode="json", by_alias=True, exclude_none=True)
