@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import socket
-import subprocess
-import sys
 import textwrap
 import uuid
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import anyio.to_thread
 import httpx
 import pytest
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+from ..processes import DEADLINE, free_port, molecule_local, molecule_runtime
 
-DEADLINE = 90.0
-COMMAND = str(Path(sys.executable).with_name("molecule-runtime"))
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import AsyncGenerator, Callable
+    from pathlib import Path
 
 ADAPTER = """
     import json
@@ -62,25 +57,8 @@ ADAPTER = """
 @asynccontextmanager
 async def platform(folder: Path, *arguments: str) -> AsyncGenerator[httpx.AsyncClient]:
     """Run `molecule-local`, and yield a client with the admin token."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "molecule_runtime.localplatform", "up", "--port", "0", "--data", str(folder), "--json", *arguments,
-        stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        assert process.stdout is not None
-        with anyio.fail_after(DEADLINE):
-            started = json.loads(await process.stdout.readline())
-        token = (await anyio.Path(started["admin_token_file"]).read_text(encoding="utf-8")).strip()
-        headers = {"Authorization": f"Bearer {token}"}
-        async with httpx.AsyncClient(
-            base_url=started["url"], headers=headers, trust_env=False, timeout=DEADLINE
-        ) as admin:
-            yield admin
-    finally:
-        if process.returncode is None:
-            process.kill()
-        with anyio.CancelScope(shield=True), anyio.move_on_after(DEADLINE):
-            await process.wait()
+    async with molecule_local(folder, *arguments) as (_, admin):
+        yield admin
 
 
 @dataclass
@@ -91,7 +69,13 @@ class Member:
     root: Path
     id: str
     token: str
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list["subprocess.Popen[bytes]"])
+    port: int
+    state: Path
+    delivery: str
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def headers(self) -> dict[str, str]:
@@ -139,27 +123,29 @@ class Member:
         environ = {
             "WORKSPACE_ID": self.id,
             "WORKSPACE_CONFIG_PATH": str(self.root),
-            "CONFIGS_DIR": str(self.root / "state"),
+            "CONFIGS_DIR": str(self.state),
             "PLATFORM_URL": str(self.admin.base_url).rstrip("/"),
             "MOLECULE_WORKSPACE_TOKEN": self.token,
             "MOLECULE_BIND_HOST": "127.0.0.1",
-            "MOLECULE_DELIVERY_MODE": "poll",
-            "ADAPTER_MODULE": "slow_adapter",
-            "PYTHONPATH": str(self.root),
-            "HOME": str(self.root),
-            "PATH": os.environ["PATH"],
+            "MOLECULE_DELIVERY_MODE": self.delivery,
+            "ADAPTER_MODULE": "member_adapter",
         }
-        with (self.root / "stderr.txt").open("ab") as stderr:
-            popen = subprocess.Popen(  # noqa: ASYNC220 - starting it takes no time that a test would miss
-                [COMMAND], env=environ, cwd=self.root, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr
-            )
-        try:
-            yield popen
-        finally:
-            if popen.poll() is None:
-                popen.kill()
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(popen.wait)
+        async with molecule_runtime(self.root, environ) as process:
+            yield process
+
+    async def ready(self) -> None:
+        """Wait until the host takes messages, and knows the secret by which the platform comes to it."""
+
+        async def is_ready() -> bool:
+            if not (self.state / ".platform_inbound_secret").exists():
+                return False
+            async with httpx.AsyncClient(trust_env=False, timeout=DEADLINE) as http:
+                try:
+                    return (await http.get(f"{self.url}/ready")).status_code == 200
+                except httpx.TransportError:
+                    return False
+
+        await until(is_ready, "the host is ready", self)
 
 
 async def deliver(admin: httpx.AsyncClient, target: Member, text: str, headers: dict[str, str], **fields: Any) -> None:
@@ -173,23 +159,41 @@ async def person_says(target: Member, text: str, **fields: Any) -> None:
     await deliver(target.admin, target, text, headers={}, **fields)
 
 
+async def member(
+    admin: httpx.AsyncClient,
+    root: Path,
+    *,
+    parent: str | None = None,
+    adapter: str = ADAPTER,
+    delivery: str = "poll",
+    state: Path | None = None,
+    config: str = "",
+) -> Member:
+    """Create a workspace whose host has its files in `root`, and its state there too unless said otherwise."""
+    body = {"name": root.name, "external": True} | ({"parent_id": parent} if parent else {})
+    made = (await admin.post("/workspaces", json=body)).raise_for_status().json()
+    created = Member(
+        admin, root, made["id"], made["connection"]["auth_token"], free_port(), state or root / "state", delivery
+    )
+    _furnish(created, adapter, config)
+    return created
+
+
+def _furnish(created: Member, adapter: str, config: str) -> None:
+    created.root.mkdir()
+    (created.root / "config.yaml").write_text(f"name: {created.root.name}\na2a: {{port: {created.port}}}\n{config}")
+    (created.root / "member_adapter.py").write_text(textwrap.dedent(adapter))
+
+
 async def team(admin: httpx.AsyncClient, root: Path, *names: str) -> list[Member]:
     """Create workspaces that may talk to each other, all of them with an inbox."""
     parent = (await admin.post("/workspaces", json={"name": "parent", "external": True})).raise_for_status().json()
     members: list[Member] = []
     for name in names:
-        body = {"name": name, "external": True, "parent_id": parent["id"]}
-        made = (await admin.post("/workspaces", json=body)).raise_for_status().json()
-        member = Member(admin, root / name, made["id"], made["connection"]["auth_token"])
-        member.root.mkdir()
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            port = sock.getsockname()[1]
-        (member.root / "config.yaml").write_text(f"name: {name}\na2a: {{port: {port}}}\n")
-        (member.root / "slow_adapter.py").write_text(textwrap.dedent(ADAPTER))
-        card = {"id": member.id, "agent_card": {"name": name}, "delivery_mode": "poll"}
-        (await admin.post("/registry/register", json=card, headers=member.headers)).raise_for_status()
-        members.append(member)
+        created = await member(admin, root / name, parent=parent["id"])
+        card = {"id": created.id, "agent_card": {"name": name}, "delivery_mode": "poll"}
+        (await admin.post("/registry/register", json=card, headers=created.headers)).raise_for_status()
+        members.append(created)
     return members
 
 

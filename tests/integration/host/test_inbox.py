@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-import anyio
-import anyio.to_thread
 import pytest
 
-from .members import DEADLINE, person_says, platform, team, until
+from ..processes import ended
+from .members import person_says, platform, team, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,8 +89,7 @@ async def test_a_host_that_is_killed_again_and_again_handles_every_message(tmp_p
 
             await until(all_let_go, "every row is acknowledged", host)
             process.terminate()
-            with anyio.fail_after(DEADLINE):
-                assert await anyio.to_thread.run_sync(process.wait) == 0
+            assert await ended(process) == 0
         told = Counter(await host.told_the_person())
         assert set(told) == {f"done: hold person {number}" for number in range(MESSAGES)}
         answers = Counter(message["messageId"] for message in await peer.told_by(host))
@@ -115,8 +113,7 @@ async def test_a_message_with_which_the_host_ends_each_time_is_given_up_in_the_e
         await person_says(host, "crash")
         for _ in range(5):
             async with host.at_work() as process:
-                with anyio.fail_after(DEADLINE):
-                    assert await anyio.to_thread.run_sync(process.wait) == 9
+                assert await ended(process) == 9
         await person_says(host, "hello")
         async with host.at_work():
 
@@ -135,8 +132,7 @@ async def test_a_stop_in_the_midst_of_a_turn_leaves_the_message_for_the_next_sta
         async with host.at_work() as process:
             await until(lambda: host.runs() == ["hold"], "the turn begins", host)
             process.terminate()
-            with anyio.fail_after(DEADLINE):
-                assert await anyio.to_thread.run_sync(process.wait) == 0
+            assert await ended(process) == 0
         assert await host.told_the_person() == []
         (host.root / "go").touch()
         async with host.at_work():
