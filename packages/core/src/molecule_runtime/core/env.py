@@ -199,6 +199,13 @@ A2A_COMPLETION_IDLE_TIMEOUT_SECONDS = Variable(
     kind="number",
     minimum=0,
 )
+LANGGRAPH_RECURSION_LIMIT = Variable(
+    "LANGGRAPH_RECURSION_LIMIT",
+    "Steps that a LangGraph agent may take in one turn.",
+    default="500",
+    kind="number",
+    minimum=1,
+)
 DELEGATION_TIMEOUT = Variable(
     "DELEGATION_TIMEOUT",
     "Seconds that a synchronous delegation waits for its answer.",
