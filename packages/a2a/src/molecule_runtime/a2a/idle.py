@@ -40,6 +40,11 @@ BREAK_SECONDS = 3600.0
 KIND = "idle_prompt"
 
 
+def pause_of(interval: float) -> float:
+    """Return the seconds between prompts for an interval that config.yaml asks for."""
+    return max(float(interval), MIN_INTERVAL)
+
+
 class IdlePrompts:
     """Sends the prompts.
 
@@ -102,7 +107,7 @@ class IdlePrompts:
 
     @property
     def _seconds(self) -> float:
-        return max(float(self.interval), MIN_INTERVAL)
+        return pause_of(self.interval)
 
     def _due(self) -> bool:
         idle = bool(self.text) and not self._stopping.is_set() and self._free() and self._active() == 0
