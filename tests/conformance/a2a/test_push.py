@@ -80,9 +80,8 @@ async def test_configurations_of_a_task_that_is_not_there_are_not_found(agent: A
 
 
 def ended(hooks: list[Hook]) -> bool:
-    body = hooks[-1].body if hooks else {}
-    update = body.get("statusUpdate") or body.get("task") or {}
-    return update.get("status", {}).get("state") in {"TASK_STATE_COMPLETED", "TASK_STATE_CANCELED"}
+    states = [about["status"]["state"] for hook in hooks for about in hook.body.values() if "status" in about]
+    return bool(states) and states[-1] in {"TASK_STATE_COMPLETED", "TASK_STATE_CANCELED"}
 
 
 @pytest.mark.spec("1.0", "3.2.2", "4.3.3")
