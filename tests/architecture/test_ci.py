@@ -22,6 +22,9 @@ REQUIRED_CONTEXTS = {
     "ci / smoke-install",
     "Secret scan / Scan diff for credential-shaped strings",
 }
+OTHER_CONTEXTS = {"ci / sdk-floor"}
+"""Those that report on a pull request, and that branch protection does not know of yet."""
+
 RUN_LINE = re.compile(r"\.ci/run (?P<stage>[a-z-]+)")
 PINNED_ACTION = re.compile(r"https://[^@\s]+@[0-9a-f]{40}")
 
@@ -84,8 +87,8 @@ def logic_in(path: Path, stages: set[str]) -> list[str]:
     return problems
 
 
-def test_the_workflows_report_exactly_the_required_contexts(repository: Path) -> None:
-    assert required_contexts(repository / ".gitea" / "workflows") == REQUIRED_CONTEXTS
+def test_the_workflows_report_the_required_contexts_and_those_that_are_known_here(repository: Path) -> None:
+    assert required_contexts(repository / ".gitea" / "workflows") == REQUIRED_CONTEXTS | OTHER_CONTEXTS
 
 
 @pytest.mark.parametrize("name", ["ci.yml", "secret-scan.yml"])
@@ -136,7 +139,7 @@ def test_a_renamed_job_changes_its_context(tmp_path: Path) -> None:
 def test_ci_run_lists_the_stages_that_it_has(repository: Path, stages: set[str]) -> None:
     source = (repository / ".ci" / "run").read_text(encoding="utf-8")
     assert stages == set(re.findall(r"^stage_([a-z-]+)\(\)", source, flags=re.MULTILINE))
-    assert stages == {"lint", "unit-tests", "build", "smoke-install", "secret-scan"}
+    assert stages == {"lint", "unit-tests", "sdk-floor", "build", "smoke-install", "secret-scan"}
 
 
 def test_ci_run_refuses_an_unknown_stage_before_it_does_anything(repository: Path) -> None:
@@ -209,3 +212,9 @@ def test_ci_run_says_that_it_cannot_tell_when_the_tree_was_not_clean_at_the_star
 
 def test_ci_run_gives_its_stages_no_input(pretend_clone: Path) -> None:
     assert pretend(pretend_clone, 'test "$CI" = true && ! read -r line', "unit-tests").returncode == 0
+
+
+def test_the_stage_of_the_oldest_sdk_tests_the_floor_that_the_wheel_promises(repository: Path) -> None:
+    tested = re.findall(r"^SDK_FLOOR=(\S+)", (repository / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
+    manifest = (repository / "packages" / "a2a" / "pyproject.toml").read_text(encoding="utf-8")
+    assert tested == re.findall(r"a2a-sdk(?:\[[^]]*\])?>=([0-9.]+)", manifest)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import signal
-import sys
 import uuid
 from collections import Counter
 from contextlib import asynccontextmanager
@@ -17,13 +16,14 @@ import anyio
 import httpx
 import pytest
 
+from .processes import DEADLINE, molecule_local
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
     from pathlib import Path
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 
-DEADLINE = 60.0
 KILLS = 3
 ACKNOWLEDGED = 60
 """Of each kind before a kill."""
@@ -85,30 +85,6 @@ async def agent_on_a_socket() -> AsyncGenerator[Agent]:
         yield agent
     finally:
         server.close()
-
-
-@asynccontextmanager
-async def platform(folder: Path) -> AsyncGenerator[tuple[asyncio.subprocess.Process, httpx.AsyncClient]]:
-    """Run the command, and yield its process and a client with the admin token."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "molecule_runtime.localplatform", "up", "--port", "0", "--data", str(folder), "--json",
-        stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        assert process.stdout is not None
-        with anyio.fail_after(DEADLINE):
-            started = json.loads(await process.stdout.readline())
-        token = (await anyio.Path(started["admin_token_file"]).read_text(encoding="utf-8")).strip()
-        headers = {"Authorization": f"Bearer {token}"}
-        async with httpx.AsyncClient(
-            base_url=started["url"], headers=headers, trust_env=False, timeout=DEADLINE
-        ) as admin:
-            yield process, admin
-    finally:
-        if process.returncode is None:
-            process.send_signal(signal.SIGKILL)
-        with anyio.CancelScope(shield=True), anyio.move_on_after(DEADLINE):
-            await process.wait()
 
 
 @dataclass
@@ -217,7 +193,7 @@ async def test_nothing_acknowledged_is_lost_or_doubled_when_the_platform_is_kill
 ) -> None:
     ledger = Ledger()
     async with agent_on_a_socket() as agent:
-        async with platform(tmp_path / "data") as (_, admin):
+        async with molecule_local(tmp_path / "data") as (_, admin):
             parent = await create(admin, "parent")
             members = [await create(admin, name, parent_id=parent["id"]) for name in ("sender", "poller", "worker")]
             team = Team(*members)
@@ -225,12 +201,12 @@ async def test_nothing_acknowledged_is_lost_or_doubled_when_the_platform_is_kill
             await register(admin, team.poller, delivery_mode="poll")
             await register(admin, team.worker, url=agent.url)
         for _ in range(KILLS):
-            async with platform(tmp_path / "data") as (process, admin):
+            async with molecule_local(tmp_path / "data") as (process, admin):
                 with anyio.fail_after(DEADLINE):
                     await load_until_killed(process, admin, team, ledger)
                     await process.wait()
                 assert process.returncode == -signal.SIGKILL
-        async with platform(tmp_path / "data") as (_, admin):
+        async with molecule_local(tmp_path / "data") as (_, admin):
             with anyio.fail_after(DEADLINE):
                 await check(admin, team, ledger, agent)
 

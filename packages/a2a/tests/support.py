@@ -84,6 +84,7 @@ class FakePlatform:
     notes: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     messages: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
     peers: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    delegations: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     gates: dict[str, anyio.Event] = field(default_factory=dict[str, anyio.Event])
     opened: dict[str, anyio.Event] = field(default_factory=dict[str, anyio.Event])
 
@@ -107,6 +108,8 @@ class FakePlatform:
                 Route("/registry/{id}/peers", self._peers),
                 Route("/workspaces/{id}/a2a", self._a2a, methods=["POST"]),
                 Route("/workspaces/{id}/notify", self._notify, methods=["POST"]),
+                Route("/workspaces/{id}/delegations", self._delegations),
+                Route("/workspaces/{id}/activity", self._activity),
                 Route("/gate/{name}", self._gate),
                 Route("/card/.well-known/agent-card.json", self._card),
                 Route("/beats/{count}", self._beats),
@@ -160,6 +163,12 @@ class FakePlatform:
             return refused
         self.notes.append(await request.json())
         return JSONResponse({"status": "sent"})
+
+    async def _delegations(self, request: Request) -> Response:
+        return self._refused(request) or JSONResponse(self.delegations)
+
+    async def _activity(self, request: Request) -> Response:
+        return self._refused(request) or JSONResponse([])
 
     async def _card(self, _: Request) -> Response:
         return JSONResponse({"name": "a workspace without a server"})

@@ -9,119 +9,31 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from molecule_runtime.a2a import inbox as inbox_module
-from molecule_runtime.a2a.answers import Answers, Sender
+from molecule_runtime.a2a.answers import Answers
 from molecule_runtime.a2a.inbox import MAX_ATTEMPTS, Inbox
-from molecule_runtime.a2a.inbox_rows import InboxMessage, message_in
-from molecule_runtime.a2a.server import HostServer, bind
+from molecule_runtime.a2a.inbox_rows import InboxItem, InboxMessage, item_in
+from molecule_runtime.a2a.senders import Sender
 from molecule_runtime.a2a.statefile import StateFile
 from molecule_runtime.core import envelope
-from molecule_runtime.core.identity import validate_workspace_id
-from molecule_runtime.core.platform.client import PlatformClient
-from molecule_runtime.core.platform.pools import ConnectionPools
 from molecule_runtime.core.platform.wire import ActivityRow
-from molecule_runtime.core.targets import WorkspaceTarget
-from molecule_runtime.core.tokens import StaticToken
 
+from .mailbox import Platform, client_of, row, serving_platform
 from .support import DEADLINE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
-    from starlette.requests import Request
-
 pytestmark = pytest.mark.anyio
-
-
-def row(number: int, *, source: str | None = "ws-2", method: str = "message/send", **message: Any) -> dict[str, Any]:
-    content = {"role": "user", "messageId": f"m-{number}", "parts": [{"kind": "text", "text": f"text {number}"}]}
-    return {
-        "id": f"row-{number}",
-        "seq": number,
-        "activity_type": "a2a_receive",
-        "method": method,
-        "source_id": source,
-        "created_at": f"2026-01-01T00:00:{number:02}Z",
-        "request_body": {"jsonrpc": "2.0", "method": method, "params": {"message": {**content, **message}}},
-    }
-
-
-@dataclass
-class Platform:
-    """An inbox as the contract has it, with the faults that a test asks for."""
-
-    url: str = ""
-    rows: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    forgotten: set[str] = field(default_factory=set[str])
-    faults: list[Response] = field(default_factory=list[Response])
-    asked: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
-    acknowledged: list[int] = field(default_factory=list[int])
-    ack_status: int = 200
-    said: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    say_faults: list[Response] = field(default_factory=list[Response])
-
-    def app(self) -> Starlette:
-        return Starlette(
-            routes=[
-                Route("/workspaces/ws-1/activity", self._activity),
-                Route("/workspaces/ws-1/activity/ack", self._ack, methods=["POST"]),
-                Route("/workspaces/ws-1/notify", self._say, methods=["POST"]),
-                Route("/workspaces/ws-2/a2a", self._say, methods=["POST"]),
-            ]
-        )
-
-    async def _activity(self, request: Request) -> Response:
-        query = dict(request.query_params)
-        self.asked.append(query)
-        if self.faults:
-            return self.faults.pop(0)
-        limit = int(query["limit"])
-        since = query.get("since_id")
-        if since in self.forgotten:
-            return JSONResponse({"error": "cursor is gone"}, status_code=410)
-        if since is None:
-            before = query.get("before_ts", "~")
-            return JSONResponse([each for each in reversed(self.rows) if each["created_at"] < before][:limit])
-        place = [each["id"] for each in self.rows].index(since) + 1
-        return JSONResponse(self.rows[place : place + limit])
-
-    async def _ack(self, request: Request) -> Response:
-        self.acknowledged.append((await request.json())["acked_seq"])
-        return JSONResponse({"last_acked_seq": self.acknowledged[-1]}, status_code=self.ack_status)
-
-    async def _say(self, request: Request) -> Response:
-        self.said.append(await request.json())
-        if self.say_faults:
-            return self.say_faults.pop(0)
-        return JSONResponse({"status": "sent"})
 
 
 @pytest.fixture
 async def platform() -> AsyncGenerator[Platform, None]:
-    sock = bind("127.0.0.1", 0)
-    made = Platform(url=f"http://127.0.0.1:{sock.getsockname()[1]}")
-    server = HostServer(made.app(), graceful=1)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(server.serve, [sock])
-        await server.listening()
-        try:
-            yield made
-        finally:
-            server.should_exit = True
-
-
-@asynccontextmanager
-async def client_of(platform: Platform) -> AsyncGenerator[PlatformClient]:
-    target = WorkspaceTarget(
-        id=validate_workspace_id("ws-1"), token=StaticToken("token-1234567890"), platform_url=platform.url
-    )
-    async with ConnectionPools() as pools, PlatformClient(target, pools) as client:
-        yield client
+    async with serving_platform() as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)
@@ -139,7 +51,7 @@ class Reader:
     failures: dict[str, int] = field(default_factory=dict[str, int])
     held: set[str] = field(default_factory=set[str])
 
-    async def handle(self, message: InboxMessage) -> bool:
+    async def handle(self, message: InboxItem) -> bool:
         self.seen.append(message.row_id)
         while message.row_id in self.held:  # noqa: ASYNC110 - a test lets go of it
             await anyio.sleep(0.01)
@@ -148,7 +60,7 @@ class Reader:
             raise RuntimeError("this time it fails")
         return True
 
-    async def give_up(self, message: InboxMessage) -> None:
+    async def give_up(self, message: InboxItem) -> None:
         self.given_up.append(message.row_id)
 
 
@@ -270,7 +182,9 @@ async def test_a_message_that_fails_is_tried_again_and_given_up_in_the_end(platf
 
 
 def read(data: dict[str, Any]) -> InboxMessage | None:
-    return message_in(ActivityRow.model_validate(data), own_id="ws-1")
+    found = item_in(ActivityRow.model_validate(data), own_id="ws-1")
+    assert found is None or isinstance(found, InboxMessage)
+    return found
 
 
 async def test_own_rows_and_rows_without_a_message_are_passed_over() -> None:
@@ -317,8 +231,8 @@ async def test_an_answer_is_sent_until_the_platform_took_or_refused_it(
 ) -> None:
     monkeypatch.setattr("molecule_runtime.a2a.answers.MAX_BACKOFF", 0.01)
     busy = {"error": "busy"}
-    async with client_of(platform) as client:
-        answers = Answers(client)
+    async with StateFile.open(None) as state, client_of(platform) as client:
+        answers = Answers(client, state)
         platform.say_faults = [
             JSONResponse(busy, status_code=503),
             JSONResponse(busy, status_code=429),
@@ -357,18 +271,5 @@ async def test_an_answer_is_sent_until_the_platform_took_or_refused_it(
         await answers.deliver(to("ws-2", expects_no_answer=True), envelope.Reply(text="hello"))
         await answers.deliver(to("Not/An Id"), envelope.Reply(text="hello"))
         assert platform.said == []
-        await answers.finish()
-
-
-async def test_answers_that_were_handed_over_leave_before_the_end(platform: Platform) -> None:
-    async with client_of(platform) as client, anyio.create_task_group() as tasks:
-        answers = Answers(client)
-        tasks.start_soon(answers.run)
-        for number in range(5):
-            answers.later(to(None), envelope.Reply(text=str(number), files=(envelope.File(uri="workspace:/a"),)))
-        await eventually(lambda: platform.said, "the first leaves")
         with anyio.fail_after(DEADLINE):
             await answers.finish()
-        answers.later(to(None), envelope.Reply(text="too late"))
-    assert [said["message"] for said in platform.said] == ["0", "1", "2", "3", "4"]
-    assert platform.said[0]["attachments"] == [{"uri": "workspace:/a", "name": "file"}]

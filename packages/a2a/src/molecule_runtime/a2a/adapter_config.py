@@ -25,4 +25,5 @@ def adapter_config_of(settings: HostSettings, config: WorkspaceConfig, client: P
         a2a_port=config.a2a.port,
         platform=client,
         workspace_config=config,
+        state_dir=str(settings.configs_dir),
     )

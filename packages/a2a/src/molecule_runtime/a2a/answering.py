@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 V1_0, V0_3 = "1.0", "0.3"
 
+VERSION = "version"
+"""In the state of a call: the version of A2A that its caller speaks."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unavailable:
@@ -72,7 +75,7 @@ def call_of(request: Request, *, tenant: str = "") -> ServerCallContext:
     """Return the call that a request becomes."""
     asked = [value for name in _EXTENSIONS for value in request.headers.getlist(name)]
     return ServerCallContext(
-        state={"headers": dict(request.headers)},
+        state={"headers": dict(request.headers), VERSION: version_of(request)},
         tenant=tenant,
         requested_extensions=get_requested_extensions(asked) if asked else set(),
     )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 import uuid
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
+from molecule_runtime.a2a.errors import StateFileError
+from molecule_runtime.a2a.late_answers import LateAnswers
+from molecule_runtime.a2a.senders import IN_REPLY_TO
 from molecule_runtime.core import envelope
 from molecule_runtime.core.errors import (
     AccessDeniedError,
@@ -26,19 +30,28 @@ from molecule_runtime.core.identity import validate_workspace_id
 from molecule_runtime.core.platform import wire
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Mapping
 
+    from molecule_runtime.a2a.late_answers import Waiting
+    from molecule_runtime.a2a.senders import Sender
+    from molecule_runtime.a2a.statefile import StateFile
     from molecule_runtime.core.platform.client import PlatformClient
 
 logger = logging.getLogger(__name__)
 
-IN_REPLY_TO = "in_reply_to"
-"""In the metadata of an answer that is sent as a message: the id of the one that it answers. It is not answered in turn, or two agents
-would talk without end."""
-
 MAX_BACKOFF = 60.0
-MAX_WAITING = 256
-"""Late answers that wait for a platform that cannot be reached; the next one is lost, and the log says so."""
+MAX_UNKEPT = 64
+"""Answers that wait in memory alone, because they could not be written to the disk."""
+
+NOTIFY = "notify"
+"""The method of a row that holds what this workspace said to its user (contract `platform-api.md` 7.3)."""
+
+_AGAIN_SECONDS = 5.0
+_SKEW_SECONDS = 300
+"""By which the clocks of the platform and of this machine may differ."""
+
+_ROWS = 200
 
 EMPTY = "(no response generated)"
 
@@ -46,73 +59,107 @@ _TOO_LARGE = "The answer ({characters} characters) is larger than the platform t
 _NAMESPACE = uuid.UUID("5d8c0c0e-6f0e-4a53-9c53-3a4f6b6b6e0d")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sender:
-    """Whom an answer goes to.
-
-    Attributes:
-        workspace_id: of a peer; None for a person.
-        message_id: of the message that is answered.
-        context_id: of the conversation, where the sender named one.
-        key: what makes the answer one and the same when it is sent again.
-        expects_no_answer: whether the message was an answer itself.
-    """
-
-    workspace_id: str | None
-    message_id: str
-    context_id: str = ""
-    key: str = ""
-    expects_no_answer: bool = False
-
-    @classmethod
-    def of(cls, message: envelope.Inbound, *, workspace_id: str | None, key: str) -> Sender:
-        """Read whom the answer to a message goes to."""
-        return cls(
-            workspace_id=workspace_id or None,
-            message_id=message.message_id or key,
-            context_id=message.context_id,
-            key=key,
-            expects_no_answer=bool(message.metadata.get(IN_REPLY_TO)),
-        )
-
-
 class Answers:
     """Delivers answers through the platform, and tries until it took or refused them."""
 
-    def __init__(self, client: PlatformClient) -> None:
+    def __init__(self, client: PlatformClient, state: StateFile) -> None:
         self._client = client
-        self._give, self._take = anyio.create_memory_object_stream[tuple[Sender, envelope.Answer]](MAX_WAITING)
+        self._late = LateAnswers(state, client)
+        self._unkept: deque[tuple[Sender, envelope.Answer]] = deque()
+        self._more = anyio.Event()
+        self._finishing = False
         self._running = False
         self._done = anyio.Event()
 
     async def run(self) -> None:
-        """Deliver what was handed over with `later`, until `finish`."""
+        """Deliver what was handed over with `later`, also to an earlier process, until `finish`."""
         self._running = True
         try:
-            async with self._take:
-                async for sender, answer in self._take:
-                    try:
-                        await self.deliver(sender, answer)
-                    except Exception:  # one answer must not keep the others back
-                        logger.exception("the answer to message %s was not delivered", sender.message_id)
+            while True:
+                self._more = anyio.Event()
+                if await self._deliver_next():
+                    continue
+                if self._finishing:
+                    return
+                await self._more.wait()
         finally:
             self._done.set()
 
     def later(self, sender: Sender, answer: envelope.Answer) -> None:
-        """Have an answer delivered without waiting for it."""
+        """Have an answer delivered without waiting for it; a process that ends before that leaves it to the next one."""
+        if sender.expects_no_answer:
+            return
         try:
-            self._give.send_nowait((sender, answer))
-        except (anyio.WouldBlock, anyio.BrokenResourceError, anyio.ClosedResourceError):
-            logger.error("the answer to message %s is lost: %d wait already", sender.message_id, MAX_WAITING)  # noqa: TRY400
+            kept = self._late.add(sender, answer)
+        except StateFileError as exc:
+            self._unkept_because(exc, sender, answer)
+            return
+        kept.add_done_callback(lambda future: self._kept(future, sender, answer))
+
+    def _kept(self, future: asyncio.Future[bool], sender: Sender, answer: envelope.Answer) -> None:
+        if not future.cancelled():
+            if (error := future.exception()) is not None:
+                self._unkept_because(error, sender, answer)
+            elif not future.result():
+                logger.error("the answer to message %s is lost: too many wait already", sender.message_id)
+        self._more.set()
+
+    def _unkept_because(self, error: BaseException, sender: Sender, answer: envelope.Answer) -> None:
+        """Deliver an answer all the same, when it cannot be kept: a full disk, for one."""
+        if len(self._unkept) >= MAX_UNKEPT:
+            logger.error("the answer to message %s is lost: %s", sender.message_id, error)
+            return
+        logger.warning("the answer to message %s would not survive a restart: %s", sender.message_id, error)
+        self._unkept.append((sender, answer))
+        self._more.set()
+
+    async def _deliver_next(self) -> bool:
+        """Deliver one answer; False when none waits."""
+        try:
+            if self._unkept:
+                sender, answer = self._unkept.popleft()
+                await self.deliver(sender, answer)
+                return True
+            waiting = await self._late.next()
+            if waiting is None:
+                return False
+            try:
+                if not await self._was_said(waiting):
+                    await self._late.begin(waiting)
+                    await self.deliver(waiting.sender, waiting.answer)
+            except StateFileError:
+                raise
+            except Exception:  # one answer must not keep the others back
+                logger.exception("the answer to message %s was not delivered", waiting.sender.message_id)
+            await self._late.done(waiting)
+        except StateFileError as exc:
+            logger.error("answers wait: %s", exc)  # noqa: TRY400 - the reason is in the text
+            await anyio.sleep(_AGAIN_SECONDS)
+            return not self._finishing
+        return True
+
+    async def _was_said(self, waiting: Waiting) -> bool:
+        """Whether a person has the answer, from a process that ended before it noted that.
+
+        A peer knows a message that comes twice by its id. For a person the platform offers nothing of the kind, but it shows what was said.
+        """
+        if waiting.begun is None or waiting.sender.workspace_id is not None:
+            return False
+        text, _ = _content(waiting.answer)
+        since = int(max(0.0, time.time() - waiting.begun)) + _SKEW_SECONDS
+        try:
+            rows = await self._client.activity(type="a2a_receive", since_secs=since, limit=_ROWS)
+        except PlatformError as exc:
+            logger.warning("the answer to message %s may be said twice: %s", waiting.sender.message_id, exc)
+            return False
+        return any(row.method == NOTIFY and _said(row.response_body) == text for row in rows)
 
     async def finish(self) -> None:
-        """Take no more, and wait for those that were handed over. The caller bounds the wait."""
-        self._give.close()
-        try:
-            if self._running:
-                await self._done.wait()
-        finally:
-            self._take.close()
+        """Wait for those that were handed over, and end. The caller bounds the wait; what is left is for the next process."""
+        self._finishing = True
+        self._more.set()
+        if self._running:
+            await self._done.wait()
 
     async def deliver(self, sender: Sender, answer: envelope.Answer) -> None:
         """Deliver one answer; returns when the platform took it, or will never take it."""
@@ -171,6 +218,10 @@ class Answers:
 def answer_of(result: Mapping[str, Any]) -> envelope.Answer:
     """Read what a turn came to, from its Message or Task as JSON."""
     return envelope.read_answer({"result": result})
+
+
+def _said(body: object) -> object:
+    return cast("dict[str, Any]", body).get("result") if isinstance(body, dict) else None
 
 
 def _content(answer: envelope.Answer) -> tuple[str, tuple[envelope.File, ...]]:

@@ -14,16 +14,21 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from molecule_runtime.a2a import agents_md, snapshot
 from molecule_runtime.a2a.adapter_config import adapter_config_of
 from molecule_runtime.a2a.authentication import inbound_auth_of, secret_files_of, warn_if_open
 from molecule_runtime.a2a.card import Configuration, card_facts, skills_of
+from molecule_runtime.a2a.daemon_thread import in_daemon_thread
 from molecule_runtime.a2a.errors import BootError, StateFileError
 from molecule_runtime.a2a.folders import folders_of
 from molecule_runtime.a2a.gate import Gate, rules_of
+from molecule_runtime.a2a.idle import IdlePrompts
+from molecule_runtime.a2a.initial_prompt import InitialPrompt, Marker
 from molecule_runtime.a2a.loading import load_adapter
 from molecule_runtime.a2a.once import Once
 from molecule_runtime.a2a.postman import Postman
 from molecule_runtime.a2a.presence_thread import PresenceThread
+from molecule_runtime.a2a.self_messages import SelfMessages
 from molecule_runtime.a2a.server import HostServer, HostState, bind, build_app
 from molecule_runtime.a2a.settings import delivery_mode, resolve_workspace_url
 from molecule_runtime.a2a.statefile import FILE_NAME, open_state
@@ -57,6 +62,9 @@ EXECUTOR_DEADLINE = 120.0
 
 _ANSWER_SECONDS = 2.0
 """For answers to leave after the last turn ended."""
+
+_AGENTS_MD_SECONDS = 5.0
+"""For a disk that hangs; the workspace does without."""
 
 MIN_INTERVAL, MAX_INTERVAL = 5.0, 300.0
 """Seconds between heartbeats; contract `runtime.md` 8."""
@@ -121,6 +129,7 @@ class _Host:
         self.turns: TurnExecutor | None = None
         self.presence: PresenceThread | None = None
         self.postman: Postman | None = None
+        self.idle: IdlePrompts | None = None
         self.resources = contextlib.AsyncExitStack()
 
     async def run(self, tasks: TaskGroup) -> None:
@@ -143,9 +152,12 @@ class _Host:
         async with _step("open the state file", seconds=30):
             memory = await self._open_memory()
         await self._configure(state, adapter, memory)
+        async with _step("write AGENTS.md"):
+            await self._describe(state, adapter)
         async with _step("register"):
             self._announce(state, adapter)
         self._collect_and_deliver(state, tasks)
+        self._prompt(state, tasks)
         logger.info(
             "workspace %s (%s) is up after %.2f s: %s serves %s",
             self.settings.target.id,
@@ -173,13 +185,52 @@ class _Host:
         await server.listening()
 
     def _collect_and_deliver(self, state: HostState, tasks: TaskGroup) -> None:
-        """Send answers that nobody waits for, and read the inbox where the platform delivers nothing by itself."""
+        """Send answers that nobody waits for, tell of delegations, and read the inbox where the platform delivers nothing by itself."""
         postman = self.postman
         if postman is None or state.handler is None:
             return
         tasks.start_soon(postman.answers.run)
+        tasks.start_soon(postman.watch_delegations, state.handler)
         if delivery_mode(self.settings, self.config) == "poll":
             tasks.start_soon(postman.read_inbox, state.handler)
+
+    async def _describe(self, state: HostState, adapter: BaseAdapter) -> None:
+        def write() -> None:
+            facts = agents_md.facts_of(self.config, self.settings.config_path, adapter.name(), state.card)
+            agents_md.write(state.folders.workspace, facts)
+
+        with anyio.move_on_after(_AGENTS_MD_SECONDS) as scope:
+            await in_daemon_thread(write, name="molecule-agents-md")
+        if scope.cancelled_caught:
+            logger.warning("%s was not written within %.0f s", agents_md.FILE_NAME, _AGENTS_MD_SECONDS)
+
+    def _prompt(self, state: HostState, tasks: TaskGroup) -> None:
+        """Say to the agent what config.yaml has for it: once after its first start, and whenever it has nothing to do."""
+        postman, turns = self.postman, self.turns
+        if postman is None or turns is None or state.handler is None:
+            return
+        messages = SelfMessages(
+            client=postman.client,
+            handler=state.handler,
+            turns=turns,
+            through_platform=delivery_mode(self.settings, self.config) == "push",
+        )
+
+        def ready() -> bool:
+            return not state.not_ready()
+
+        # Its predecessor marked it in one of the last two.
+        folders = (self.settings.configs_dir, self.settings.config_path, state.folders.workspace)
+        tasks.start_soon(InitialPrompt(messages, Marker(folders), self.config.initial_prompt, ready).run)
+        self.idle = IdlePrompts(
+            messages,
+            text=self.config.idle_prompt,
+            interval=self.config.idle_interval_seconds,
+            free=lambda: ready() and not postman.delegations.pending,
+            active=lambda: self.vitals.active_tasks,
+            gives_way=self.config.a2a.turns.busy == "interrupt",
+        )
+        tasks.start_soon(self.idle.run)
 
     async def _open_memory(self) -> _Memory:
         settings = self.config.a2a.tasks
@@ -212,6 +263,9 @@ class _Host:
                 executor = await adapter.create_executor(adapter_config)
             if not callable(getattr(executor, "execute", None)):
                 raise TypeError(f"create_executor returned {type(executor).__name__}, not an AgentExecutor")
+            async with _step("give the agent its state back"):
+                # After the executor is there (contract `workspace-host.md` 5.1, step 15).
+                await snapshot.restore(adapter, self.settings.target.id, self.settings.snapshot_path)
             card = state.card
             state.card = replace(
                 card,
@@ -220,9 +274,9 @@ class _Host:
                 configuration=Configuration.READY,
             )
             self.turns = TurnExecutor(
-                executor, self.vitals, self._beat_soon, once=memory.once, rules=rules_of_turns(self.config.a2a.turns)
+                executor, self.vitals, self._on_change, once=memory.once, rules=rules_of_turns(self.config.a2a.turns)
             )
-            self.postman = Postman(client, memory.state, self._online)
+            self.postman = Postman(client, memory.state, state.folders.workspace, self._online)
             self.turns.on_late = self.postman.late
             state.serve_with(self.turns, memory.tasks, memory.once)
         except PrivilegedPluginInstallError as exc:
@@ -236,7 +290,7 @@ class _Host:
                 reason,
                 exc_info=logger.isEnabledFor(logging.DEBUG),
             )
-            state.rpc = None
+            state.handler = None
             state.card = replace(state.card, configuration=Configuration.NOT_CONFIGURED, configuration_error=reason)
 
     def _announce(self, state: HostState, adapter: BaseAdapter) -> None:
@@ -267,20 +321,39 @@ class _Host:
     def _online(self) -> bool:
         return self.presence is not None and self.presence.state.phase is Phase.ONLINE
 
+    def _on_change(self) -> None:
+        """Turns began or ended."""
+        self._beat_soon()
+        if self.idle is not None:
+            self.idle.changed()
+
     def _beat_soon(self) -> None:
         if self.presence is not None:
             self.presence.beat_soon()
 
     async def close(self) -> None:
-        """Stop accepting, let running turns end, then say no more to the platform."""
+        """Stop accepting, let running turns end, keep the agent's state, then say no more to the platform."""
+        beat = self.vitals.heartbeat(self.settings.target.id)
         if self.state is not None:
             self.state.stopping = True
         if self.server is not None:
             self.server.should_exit = True
         if self.postman is not None:
             self.postman.stop()
+        if self.idle is not None:
+            self.idle.stop()
         if self.turns is not None:
             await self.turns.drain(self.drain)
+        async with anyio.create_task_group() as last:
+            if self.turns is not None and self.state is not None and self.state.adapter is not None:
+                last.start_soon(snapshot.capture, self.state.adapter, beat, self.settings.snapshot_path)
+            await self._finish_serving()
+        if self.presence is not None:
+            await anyio.to_thread.run_sync(self.presence.stop)
+        await self.resources.aclose()
+
+    async def _finish_serving(self) -> None:
+        """Let the last answers leave."""
         if self.postman is not None:
             await self.postman.finished(_ANSWER_SECONDS)
         if self.server is not None:
@@ -291,9 +364,6 @@ class _Host:
         if aclose is not None:
             with anyio.move_on_after(1):
                 await aclose()
-        if self.presence is not None:
-            await anyio.to_thread.run_sync(self.presence.stop)
-        await self.resources.aclose()
 
 
 @contextlib.asynccontextmanager

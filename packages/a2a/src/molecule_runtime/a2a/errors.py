@@ -2,6 +2,8 @@
 
     A2aError (MoleculeError)
     ├── StateFileError             what a restart must not lose cannot be stored or read
+    ├── TaskTooLargeError          an agent has said more than a task may hold
+    ├── PushTargetError            push notifications may not be sent there
     └── BootError                  the process cannot serve; it ends with exit code 1
         ├── AdapterLoadError       the adapter module cannot be imported or holds no adapter
         └── AddressInUseError      the port is taken
@@ -24,6 +26,10 @@ class StateFileError(A2aError):
 
 class TaskTooLargeError(A2aError):
     """An agent has said more than one task may hold."""
+
+
+class PushTargetError(A2aError):
+    """Push notifications may not be sent there; the message goes on after the name of the field."""
 
 
 class BootError(A2aError):

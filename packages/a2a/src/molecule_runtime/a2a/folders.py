@@ -112,17 +112,18 @@ class Folders:
 
 
 def folders_of(settings: HostSettings) -> Folders:
-    """Return the folders of this host: those of the contract where the platform mounted them, the agent's own anywhere else.
+    """Return the folders of this host."""
+    return folders_for(settings.config_path, settings.configs_dir, settings.plugins_dir)
+
+
+def folders_for(config_path: Path, state_dir: Path, plugins: Path | None = None) -> Folders:
+    """Return the folders of an agent: those of the contract where the platform mounted them, its own anywhere else.
 
     That this is some container says nothing: several agents of one person may share it, and none of them owns its `/workspace`.
     """
-    if CONTAINER_DIR in (settings.config_path, settings.configs_dir):
-        return Folders(configs=CONTAINER_DIR, workspace=Path(WORKSPACE), home=Path(HOME), plugins=settings.plugins_dir)
-    return Folders(
-        configs=settings.config_path,
-        workspace=settings.configs_dir / WORKSPACE_FOLDER,
-        plugins=settings.plugins_dir,
-    )
+    if CONTAINER_DIR in (config_path, state_dir):
+        return Folders(configs=CONTAINER_DIR, workspace=Path(WORKSPACE), home=Path(HOME), plugins=plugins)
+    return Folders(configs=config_path, workspace=state_dir / WORKSPACE_FOLDER, plugins=plugins)
 
 
 def parse(path: str) -> Place:

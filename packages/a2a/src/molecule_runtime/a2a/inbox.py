@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from molecule_runtime.a2a.errors import StateFileError
-from molecule_runtime.a2a.inbox_rows import message_in
+from molecule_runtime.a2a.inbox_rows import item_in
 from molecule_runtime.core.errors import (
     GoneError,
     NotFoundError,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Awaitable, Callable
 
-    from molecule_runtime.a2a.inbox_rows import InboxMessage
+    from molecule_runtime.a2a.inbox_rows import InboxItem
     from molecule_runtime.a2a.statefile import StateFile
     from molecule_runtime.core.platform.client import PlatformClient
     from molecule_runtime.core.platform.wire import ActivityRow
@@ -87,8 +87,8 @@ class Inbox:
         self,
         client: PlatformClient,
         state: StateFile,
-        handle: Callable[[InboxMessage], Awaitable[bool]],
-        give_up: Callable[[InboxMessage], Awaitable[None]],
+        handle: Callable[[InboxItem], Awaitable[bool]],
+        give_up: Callable[[InboxItem], Awaitable[None]],
     ) -> None:
         self._client = client
         self._state = state
@@ -96,7 +96,7 @@ class Inbox:
         self._give_up = give_up
         self._mailbox = (origin_of(client.target.platform_url), client.workspace_id)
         self._under_way: OrderedDict[str, _Row] = OrderedDict()
-        self._lines: dict[str, list[InboxMessage]] = {}
+        self._lines: dict[str, list[InboxItem]] = {}
         self._read: str | None = None
         self._look_back = BACKLOG_SECONDS
         self._begun = False
@@ -165,17 +165,17 @@ class Inbox:
         rows = [row for row in rows if row.id not in self._under_way]
         handled = await self._state.run(lambda db: self._handled(db, [row.id for row in rows])) if rows else set[str]()
         for row in rows:
-            message = message_in(row, own_id=self._client.workspace_id)
-            entry = _Row(row.id, row.seq, handled=message is None or row.id in handled)
+            item = item_in(row, own_id=self._client.workspace_id)
+            entry = _Row(row.id, row.seq, handled=item is None or row.id in handled)
             self._under_way[row.id] = entry
             self._read = row.id
-            if message is None or entry.handled:
+            if item is None or entry.handled:
                 continue
             self._busy_until = time.monotonic() + BUSY_FOR
-            line = self._lines.setdefault(message.line, [])
-            line.append(message)
+            line = self._lines.setdefault(item.line, [])
+            line.append(item)
             if len(line) == 1:
-                start(self._work_off, message.line)
+                start(self._work_off, item.line)
         await self._advance()
         full = len(rows) >= self._page
         self._page = min(self._page * 2, PAGE)
@@ -214,7 +214,7 @@ class Inbox:
             line.pop(0)
         del self._lines[name]
 
-    async def _handled_in_the_end(self, message: InboxMessage) -> bool:
+    async def _handled_in_the_end(self, message: InboxItem) -> bool:
         """Handle a message; one with which this host ends or fails again and again must not keep the others back for ever."""
         while not self._stopping.is_set():
             try:

@@ -1,17 +1,20 @@
-"""From a row of the platform's inbox to the message in it, in the SDK's form (contract `platform-api.md` 24.3, 24.4)."""
+"""From a row of the platform's inbox to what is in it; a message in the SDK's form (contract `platform-api.md` 24.3, 24.4)."""
 
 from __future__ import annotations
 
 import json
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from a2a.compat.v0_3 import conversions
 from a2a.compat.v0_3 import types as types_0_3
 
-from molecule_runtime.a2a.answers import Sender
+from molecule_runtime.a2a.answers import NOTIFY
+from molecule_runtime.a2a.delegation_rows import DELEGATE_RESULT
 from molecule_runtime.a2a.inbound import normalise
+from molecule_runtime.a2a.pending_uploads import Upload
+from molecule_runtime.a2a.senders import SOURCE_TYPE, Sender
 from molecule_runtime.core import envelope
 
 if TYPE_CHECKING:
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-NOTIFY = "notify"
+CHAT_UPLOAD = "chat_upload_receive"
 PERSON = "person"
 
 
@@ -42,16 +45,40 @@ class InboxMessage:
     request: SendMessageRequest | None
 
 
-def message_in(row: ActivityRow, *, own_id: str) -> InboxMessage | None:
-    """Return the message that a row carries; None for a row that carries none, or that is our own doing.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboxUpload:
+    """A file that a person left for this workspace; a message may come to speak of it."""
+
+    row_id: str
+    line: str
+    upload: Upload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboxResult:
+    """Word that a delegation of this workspace has ended."""
+
+    row_id: str
+    line: str
+
+
+InboxItem: TypeAlias = InboxMessage | InboxUpload | InboxResult
+
+
+def item_in(row: ActivityRow, *, own_id: str) -> InboxItem | None:
+    """Return what a row carries; None for a row that carries nothing, or that is our own doing.
 
     What this workspace said to its user comes back in the list, and so does what it sent itself: taken for messages they would make
-    an agent answer itself (contract `runtime.md` 20.2, 19).
+    an agent answer itself (contract `runtime.md` 20.2, 19). The result of a delegation may name us as its source (4.1).
     """
+    if row.method == DELEGATE_RESULT:
+        return InboxResult(row_id=row.id, line=DELEGATE_RESULT)
     source = (row.source_id or "").strip()
     if row.method == NOTIFY or source == own_id:
         return None
     body = _decoded(row.request_body)
+    if row.method == CHAT_UPLOAD:
+        return _upload_in(row, body)
     message = _message_of(body)
     if message is None:
         logger.debug("row %s of the inbox (%s) carries no message", row.id, row.method)
@@ -66,11 +93,26 @@ def message_in(row: ActivityRow, *, own_id: str) -> InboxMessage | None:
     )
 
 
+def _upload_in(row: ActivityRow, body: object) -> InboxUpload | None:
+    told = cast("dict[str, Any]", body) if isinstance(body, dict) else {}
+    file_id, name, mime_type = (told.get(key) for key in ("file_id", "name", "mimeType"))
+    if not isinstance(file_id, str) or not file_id:
+        logger.warning("row %s of the inbox names no file", row.id)
+        return None
+    upload = Upload(
+        file_id=file_id,
+        name=name if isinstance(name, str) else "",
+        mime_type=mime_type if isinstance(mime_type, str) else "",
+    )
+    return InboxUpload(row_id=row.id, line=f"{CHAT_UPLOAD}\n{file_id}", upload=upload)
+
+
 def _request(message: dict[str, Any], row_id: str, source: str) -> SendMessageRequest | None:
     claimed = message.get("metadata")
     metadata = dict(cast("dict[str, Any]", claimed)) if isinstance(claimed, dict) else {}
     # The platform knows who sent it; what the message says about that does not count.
     metadata.pop("source_workspace_id", None)
+    metadata.pop(SOURCE_TYPE, None)
     if source:
         metadata["source_workspace_id"] = source
     whole = {**message, "metadata": metadata}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from a2a.server.context import ServerCallContext
     from a2a.server.events.event_queue import Event
+    from a2a.types import Artifact, Part
 
     from molecule_runtime.a2a.tasks import Tasks
 
@@ -171,6 +172,9 @@ class LiveTask:
                 break
         else:
             task.artifacts.append(new)
+            known = task.artifacts[-1]
+        if event.append and event.last_chunk:
+            _join_texts(known)
         await self._publish(event, status=False)
 
     async def _known(self) -> Task:
@@ -248,6 +252,22 @@ class Follower:
                 await self._more.wait()
         finally:
             self._live.leave(self)
+
+
+def _join_texts(artifact: Artifact) -> None:
+    """Make a text that was streamed in pieces one part: whoever asks for the task later reads parts as paragraphs, or only the first.
+
+    Once, at its end: joining each piece as it comes would copy the whole text every time.
+    """
+    if len(artifact.parts) < 2 or not all(_is_plain_text(part) for part in artifact.parts):
+        return
+    text = "".join(part.text for part in artifact.parts)
+    del artifact.parts[1:]
+    artifact.parts[0].text = text
+
+
+def _is_plain_text(part: Part) -> bool:
+    return part.WhichOneof("content") == "text" and not part.HasField("metadata")
 
 
 def stamp(status: TaskStatus) -> None:

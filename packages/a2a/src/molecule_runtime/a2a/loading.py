@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import inspect
 import logging
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import anyio
 
+from molecule_runtime.a2a.daemon_thread import in_daemon_thread
 from molecule_runtime.a2a.errors import AdapterLoadError
 from molecule_runtime.core import features
 from molecule_runtime.core.adapter import BaseAdapter
@@ -20,7 +19,6 @@ from molecule_runtime.core.errors import ConfigurationError
 from molecule_runtime.core.redaction import redact_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import ModuleType
 
 logger = logging.getLogger(__name__)
@@ -46,7 +44,7 @@ async def load_adapter(module: str, runtime: str, *, deadline: float = IMPORT_DE
     source = f"ADAPTER_MODULE {module!r}" if module else f"adapter {runtime!r} (runtime in config.yaml)"
     try:
         with anyio.fail_after(deadline):
-            return await _in_daemon_thread(lambda: _instance(module, runtime, source))
+            return await in_daemon_thread(lambda: _instance(module, runtime, source), name="molecule-adapter-import")
     except TimeoutError:
         raise AdapterLoadError(
             f"{source} was not imported within {deadline:.0f} s; look for work at import time"
@@ -98,30 +96,3 @@ def _adapter_class(module: str, runtime: str) -> type[BaseAdapter]:
             sys.path.append(here)
         return find_adapter_class(importlib.import_module(module))
     return cast("type[BaseAdapter]", features.load(features.ADAPTERS, runtime))
-
-
-async def _in_daemon_thread(work: Callable[[], BaseAdapter]) -> BaseAdapter:
-    """Run `work` in a thread that cannot hold up the end of the process, unlike one of a pool."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[BaseAdapter] = loop.create_future()
-
-    def report(result: BaseAdapter | None, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        elif result is not None:
-            future.set_result(result)
-
-    def run() -> None:
-        result: BaseAdapter | None = None
-        error: BaseException | None = None
-        try:
-            result = work()
-        except BaseException as exc:
-            error = exc
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(report, result, error)
-
-    threading.Thread(target=run, name="molecule-adapter-import", daemon=True).start()
-    return await future

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from molecule_runtime.a2a.handler import HostHandler
     from molecule_runtime.a2a.once import Once
     from molecule_runtime.a2a.presence_thread import PresenceThread
+    from molecule_runtime.a2a.push import PushNotifications
     from molecule_runtime.a2a.tasks import Tasks
     from molecule_runtime.a2a.turns import TurnExecutor
     from molecule_runtime.core.adapter import BaseAdapter
@@ -86,11 +87,20 @@ class HostState:
             self._document = CardDocument.of(self.card)
         return self._document
 
-    def serve_with(self, executor: TurnExecutor, tasks: Tasks, once: Once) -> None:
-        """Answer A2A requests with `executor` from now on; keep tasks in `tasks`, and run no message twice that `once` knows."""
+    def serve_with(
+        self, executor: TurnExecutor, tasks: Tasks, once: Once, push: PushNotifications | None = None
+    ) -> None:
+        """Answer A2A requests with `executor` from now on.
+
+        Args:
+            executor: runs the turns.
+            tasks: where tasks are kept.
+            once: which messages ran already.
+            push: who is told of what; None when this agent tells nobody.
+        """
         from molecule_runtime.a2a.handler import HostHandler
 
-        self.handler = HostHandler(executor, tasks, once=once, streaming=self.card.streaming)
+        self.handler = HostHandler(executor, tasks, once=once, push=push, streaming=self.card.streaming)
 
 
 def build_app(state: HostState) -> Starlette:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 CONTAINER_PLATFORM_URL = "http://host.docker.internal:8080"
 LAPTOP_PLATFORM_URL = "http://localhost:8080"
 
+SNAPSHOT_FILE_NAME = ".agent_snapshot.json"
+
 # Never contacted: connecting a UDP socket only makes the kernel choose the address that would be used (contract `runtime.md` 11).
 _PROBE = ("8.8.8.8", 80)
 
@@ -45,6 +47,7 @@ class HostSettings:
         plugins_dir: the folder of the plugins that workspaces share.
         a2a_token: the secret of `a2a.inbound_auth: bearer`, or None.
         secret_files: files that the environment names and that hold a credential.
+        snapshot_path: the file for what an agent takes over a restart.
         require_auth: take messages only from the platform where config.yaml asks for nothing.
     """
 
@@ -59,6 +62,7 @@ class HostSettings:
     plugins_dir: Path = Path("/plugins")
     a2a_token: TokenSource | None = None
     secret_files: tuple[Path, ...] = ()
+    snapshot_path: Path = Path(SNAPSHOT_FILE_NAME)
     require_auth: bool = False
 
 
@@ -128,6 +132,7 @@ def load_settings(
             for variable in (env.MOLECULE_WORKSPACE_TOKEN_FILE, env.MOLECULE_A2A_TOKEN_FILE)
             if (path := variable.get(environ))
         ),
+        snapshot_path=expand_home(env.AGENT_SNAPSHOT_PATH.get(environ) or str(state / SNAPSHOT_FILE_NAME)),
         require_auth=env.MOLECULE_A2A_REQUIRE_AUTH.flag(environ),
     )
 

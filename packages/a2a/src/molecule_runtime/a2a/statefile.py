@@ -140,6 +140,23 @@ MIGRATIONS = (
         UNIQUE (origin, workspace_id, file_id)
     );
     """,
+    """
+    CREATE TABLE push_configs (
+        number INTEGER PRIMARY KEY,
+        owner TEXT NOT NULL,
+        task_id TEXT NOT NULL,
+        id TEXT NOT NULL,
+        version TEXT NOT NULL,
+        added REAL NOT NULL,
+        told INTEGER NOT NULL,
+        body BLOB NOT NULL,
+        UNIQUE (owner, task_id, id)
+    );
+    CREATE TRIGGER tasks_told_no_more AFTER DELETE ON tasks
+    BEGIN
+        DELETE FROM push_configs WHERE owner = old.owner AND task_id = old.id;
+    END;
+    """,
 )
 """Each brings the file from the version that is its place to the next one."""
 

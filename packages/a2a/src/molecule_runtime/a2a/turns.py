@@ -14,6 +14,7 @@ from a2a.types import TaskState
 from a2a.utils.errors import A2AError, UnsupportedOperationError
 
 from molecule_runtime.a2a.conversations import Conversations, Turn, Word, together
+from molecule_runtime.a2a.current_task import describe_with, one_line
 from molecule_runtime.a2a.executor import failure_text
 from molecule_runtime.a2a.once import Acknowledge, Delivery
 from molecule_runtime.a2a.watched import WatchedQueue
@@ -21,7 +22,7 @@ from molecule_runtime.core import logs
 from molecule_runtime.core.redaction import redact_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from a2a.server.agent_execution import AgentExecutor
     from a2a.server.context import ServerCallContext
@@ -44,8 +45,6 @@ FAILED, CANCELED = TaskState.TASK_STATE_FAILED, TaskState.TASK_STATE_CANCELED
 STOPPING = "Agent error: the workspace is stopping; send the message again"
 NO_ANSWER = "Agent error: the agent finished without an answer"
 CANCELLED_ITSELF = "Agent error: the agent cancelled its own turn"
-
-_DESCRIPTION_CHARS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +73,7 @@ class TurnExecutor:
     Attributes:
         inner: the adapter's executor.
         on_late: called with a turn that was acknowledged to a sender who had asked for an answer, once it has one.
+        before: what is done before the turn of a message begins, once, by the message's id.
     """
 
     def __init__(
@@ -87,6 +87,7 @@ class TurnExecutor:
     ) -> None:
         self.inner = inner
         self.on_late: Callable[[Turn], None] | None = None
+        self.before: dict[str, Callable[[], Awaitable[None]]] = {}
         self._vitals = vitals
         self._on_change = on_change
         self._once = once
@@ -146,6 +147,14 @@ class TurnExecutor:
                 await self._end_work(turn.work)
             await turn.watched.end(CANCELED)
             turn.give_up()
+
+    async def cancel_message(self, message_id: str) -> bool:
+        """End the turn of a message as `cancel` does; False when it does not run."""
+        for turn in self._turns:
+            if turn.context.message is not None and turn.context.message.message_id == message_id:
+                await self.cancel(turn.watched.live, turn.context.call_context)
+                return True
+        return False
 
     async def drain(self, deadline: float) -> None:
         """Wait for the running turns; after `deadline` seconds cancel those that are left."""
@@ -212,7 +221,12 @@ class TurnExecutor:
         return await self._run_counted(turn)
 
     async def _run_counted(self, turn: Turn) -> bool:
-        handle = self._vitals.task_started(_description(turn.context))
+        if self.before and turn.context.message is not None:
+            before = self.before.pop(turn.context.message.message_id, None)
+            if before is not None:
+                await before()
+        handle = self._vitals.task_started(one_line(turn.context.get_user_input()))
+        describe_with(lambda text: self._vitals.task_described(handle, text))
         self._on_change()
         error = ""
         try:
@@ -337,9 +351,3 @@ def _read(work: asyncio.Task[Any]) -> None:
     """Take note of how a run ended that nobody waits for any more."""
     if not work.cancelled() and (exc := work.exception()) is not None:
         logger.debug("a turn that was cancelled failed", exc_info=exc)
-
-
-def _description(context: RequestContext) -> str:
-    text = " ".join(context.get_user_input().split())
-    short = text if len(text) <= _DESCRIPTION_CHARS else f"{text[: _DESCRIPTION_CHARS - 1]}…"
-    return redact_text(short)

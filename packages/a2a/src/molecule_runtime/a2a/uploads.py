@@ -80,6 +80,24 @@ async def ingest(request: Request, folders: Folders) -> Response:
     return JSONResponse({"files": [stored.described() for stored in batch.files]})
 
 
+async def store(workspace: Path, stored: Stored, content: bytes) -> None:
+    """Store one file that came another way than by a form; its size is noted in `stored`.
+
+    Raises:
+        Refusal: the disk does not take it.
+    """
+    stored.size = len(content)
+    async with _batch(workspace) as batch:
+
+        def write() -> None:
+            batch.begin(stored)
+            batch.write(content)
+            batch.end()
+            batch.keep()
+
+        await _write(write)
+
+
 def clean_name(name: str) -> str:
     """Return a file name as contract `platform-api.md` 10.2 has it: the base name, safe characters, at most 100 with the extension kept."""
     base = posixpath.basename(name.replace("\\", "/"))
@@ -113,10 +131,14 @@ class Stored:
         """Its name from then on."""
         return f"{self.key}-{self.name}"
 
+    @property
+    def uri(self) -> str:
+        """What names it in a message."""
+        return f"workspace:{posixpath.join(WORKSPACE, *UPLOADS, self.final_name)}"
+
     def described(self) -> dict[str, Any]:
         """Return what the answer says of it."""
-        uri = f"workspace:{posixpath.join(WORKSPACE, *UPLOADS, self.final_name)}"
-        return {"uri": uri, "name": self.name, "mimeType": self.mime_type, "size": self.size}
+        return {"uri": self.uri, "name": self.name, "mimeType": self.mime_type, "size": self.size}
 
 
 class Batch:
@@ -281,7 +303,7 @@ class _Intake:
                 413, "too many files", max_files=MAX_FILES, hint="send them in several requests", headers=CLOSE
             )
         name = clean_name(part.filename)
-        stored = Stored(name=name, mime_type=_type_of(name, part.content_type))
+        stored = Stored(name=name, mime_type=type_of(name, part.content_type))
         self._unnamed = not part.filename
         await _write(lambda: self._batch.begin(stored))
         self._stored = stored
@@ -346,8 +368,10 @@ def _too_large(what: str, most: int) -> Refusal:
     return Refusal(413, f"{what} is too large", max_bytes=most, hint="send less at once", headers=CLOSE)
 
 
-def _type_of(name: str, stated: str) -> str:
-    plain = stated.partition(";")[0].strip().lower()
-    if _TYPE.fullmatch(plain) and plain != "application/octet-stream":
-        return plain
+def type_of(name: str, *stated: str) -> str:
+    """Return the type of a file: the first that was stated and says something, else what its name says."""
+    for each in stated:
+        plain = each.partition(";")[0].strip().lower()
+        if _TYPE.fullmatch(plain) and plain != "application/octet-stream":
+            return plain
     return mimetypes.guess_type(name)[0] or "application/octet-stream"

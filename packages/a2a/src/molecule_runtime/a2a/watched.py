@@ -32,6 +32,10 @@ _MAX_PARTS = 1000
 """Parts of an answer that are remembered for those who share it; an agent that streams sends thousands of small ones."""
 
 
+_MAX_JOINED = 100_000
+"""Characters up to which pieces of a text are joined as they come; each of them copies all of it."""
+
+
 class WatchedQueue(EventQueue):
     """Passes the events of one turn on.
 
@@ -102,7 +106,7 @@ class WatchedQueue(EventQueue):
                 await self.live.put(event)
             case TaskArtifactUpdateEvent():
                 self._as_task = True
-                self._collect(event.artifact)
+                self._collect(event.artifact, append=event.append)
                 await self.live.put(event)
             case _:
                 raise TypeError(f"an executor enqueues A2A events, not {type(event).__name__}")
@@ -228,7 +232,13 @@ class WatchedQueue(EventQueue):
             )
         )
 
-    def _collect(self, artifact: Artifact) -> None:
+    def _collect(self, artifact: Artifact, *, append: bool = False) -> None:
+        new = artifact.parts
+        if append and len(new) == 1 and new[0].text and self.parts and 0 < len(self.parts[-1].text) < _MAX_JOINED:
+            # A piece of a text that is streamed; those who share the answer get it as one.
+            joined = Part(text=self.parts[-1].text + new[0].text)
+            self.parts[-1] = joined
+            return
         self.parts += artifact.parts[: _MAX_PARTS - len(self.parts)]
 
     def _note(self, status: TaskStatus) -> None:

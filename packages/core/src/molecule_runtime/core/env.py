@@ -150,6 +150,11 @@ MOLECULE_A2A_REQUIRE_AUTH = Variable(
     "Take A2A messages only with the platform's inbound secret, where a2a.inbound_auth asks for nothing.",
     kind="flag",
 )
+AGENT_SNAPSHOT_PATH = Variable(
+    "AGENT_SNAPSHOT_PATH",
+    "File for what an agent takes over a restart; default .agent_snapshot.json in CONFIGS_DIR.",
+    kind="path",
+)
 MOLECULE_SMOKE_MODE = Variable(
     "MOLECULE_SMOKE_MODE",
     "1, true, yes or on: run one turn of the adapter without a platform, and exit 1 only for what cannot be imported.",
@@ -193,6 +198,13 @@ A2A_COMPLETION_IDLE_TIMEOUT_SECONDS = Variable(
     "Seconds without a word of the agent after which its turn has failed, over config.yaml; 0 for no limit.",
     kind="number",
     minimum=0,
+)
+LANGGRAPH_RECURSION_LIMIT = Variable(
+    "LANGGRAPH_RECURSION_LIMIT",
+    "Steps that a LangGraph agent may take in one turn.",
+    default="500",
+    kind="number",
+    minimum=1,
 )
 DELEGATION_TIMEOUT = Variable(
     "DELEGATION_TIMEOUT",

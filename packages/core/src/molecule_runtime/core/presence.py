@@ -108,6 +108,12 @@ class Vitals:
             self._tasks[self._next] = description[:_MAX_SUMMARY]
             return self._next
 
+    def task_described(self, handle: int, description: str) -> None:
+        """Call a task that runs something else; one that has finished is left alone."""
+        with self._lock:
+            if handle in self._tasks:
+                self._tasks[handle] = description[:_MAX_SUMMARY]
+
     def task_finished(self, handle: int, *, error: str = "") -> None:
         """Count a task out; finishing a handle twice changes nothing."""
         with self._lock:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from molecule_runtime.core import registry
+from molecule_runtime.core.adapter.team import build_team_routing_payload
 from molecule_runtime.core.adapter.tool import Tool, ToolOutput
 from molecule_runtime.core.config import load_config
 from molecule_runtime.core.errors import ConfigurationError
@@ -85,27 +86,21 @@ def _route_tool(platform: PlatformClient, context: ToolContext, team: set[str]) 
             text = f"{ROUTE_TOOL}: 'task' must be text, and 'preferred_member_id' text where it is given"
             return ToolOutput(text=text, structured={"success": False, "error": text}, is_error=True)
         if preferred:
-            if preferred not in team:
-                text = f"{preferred!r:.140} is not a member of your team; the members are: {', '.join(sorted(team))}"
-                return ToolOutput(text=text, structured={"success": False, "error": text}, is_error=True)
+            decision = build_team_routing_payload([{"id": member} for member in team], task, preferred)
+            if not decision["success"]:
+                return ToolOutput(text=decision["error"], structured=decision, is_error=True)
             result = await dispatch("delegate_task", {"workspace_id": preferred, "task": task}, context)
             return ToolOutput(text=result.text, structured=result.structured, is_error=result.is_error)
         # Asked again: who is there changes.
         listed = await dispatch("list_peers", {}, context)
         peers: list[dict[str, Any]] = list(listed.structured.get("peers", []))
-        members = [
-            {key: peer.get(key) for key in ("id", "name", "status", "skills")} for peer in peers if peer["id"] in team
-        ]
-        decision: dict[str, Any] = {
-            "success": bool(members),
-            "action": "choose_member",
-            "message": "Choose the member that fits and call this tool again with its id, or call delegate_task.",
-            "task": task,
-            "members": members,
-        }
-        if not members:
-            decision["error"] = listed.text if listed.is_error else "no member of your team is known to the platform"
-        return ToolOutput(text=json.dumps(decision, ensure_ascii=False), structured=decision, is_error=not members)
+        members = [{**peer, "agent_card": {"skills": peer.get("skills")}} for peer in peers if peer["id"] in team]
+        decision = build_team_routing_payload(members, task)
+        if listed.is_error:
+            decision["error"] = listed.text
+        return ToolOutput(
+            text=json.dumps(decision, ensure_ascii=False), structured=decision, is_error=not decision["success"]
+        )
 
     return Tool(
         name=ROUTE_TOOL,

@@ -120,6 +120,18 @@ def build_children_description(children: Sequence[Any]) -> str:
     return _team(children) if children else ""
 
 
+def member_of(peer: Any) -> dict[str, Any]:
+    """Return what a coordinator is shown of a member: `{id, name, status, skills}`. Every field may be missing, null or of another type."""
+    card = _card(peer)
+    identifier = str(_field(peer, "id") or "")
+    return {
+        "id": identifier,
+        "name": display_name(_field(peer, "name")) or display_name(card.get("name")) or identifier,
+        "status": display_name(_field(peer, "status")) or "unknown",
+        "skills": [skill for skill in (_skill_name(item) for item in _items(card.get("skills"))) if skill],
+    }
+
+
 def _files(folder: str, names: Sequence[str], problems: list[str] | None) -> list[str]:
     """Read prompt files; without a list for problems, a file that is missing is no problem."""
     texts: list[str] = []
@@ -168,14 +180,11 @@ def _team(children: Sequence[Any]) -> str:
 
 def _peer(peer: Any) -> str:
     """Describe a peer in one line. Anybody wrote its card, so every field may be missing, null or of another type."""
-    card = _card(peer)
-    identifier = str(_field(peer, "id") or "")
-    name = display_name(_field(peer, "name")) or display_name(card.get("name")) or identifier
-    line = f"- {name} (id: {identifier}, status: {display_name(_field(peer, 'status')) or 'unknown'})"
-    skills = [skill for skill in (_skill_name(item) for item in _items(card.get("skills"))) if skill]
-    if skills:
-        line += f"; skills: {', '.join(skills)}"
-    described: object = card.get("description")
+    member = member_of(peer)
+    line = f"- {member['name']} (id: {member['id']}, status: {member['status']})"
+    if member["skills"]:
+        line += f"; skills: {', '.join(member['skills'])}"
+    described: object = _card(peer).get("description")
     if isinstance(described, str) and described.strip():
         line += f"; {' '.join(described.split())[:_MAX_DESCRIPTION]}"
     return line

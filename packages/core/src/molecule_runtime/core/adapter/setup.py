@@ -16,8 +16,8 @@ from molecule_runtime.core import env
 from molecule_runtime.core.adapter import features, prompt
 from molecule_runtime.core.adapter.mcp_port import normalize_runtime
 from molecule_runtime.core.adapter.mcp_spec import MANAGEMENT_MCP_NAME, MANAGEMENT_MCP_SPEC
+from molecule_runtime.core.adapter.platform_brief import ask_platform
 from molecule_runtime.core.adapter.types import PrivilegedPluginInstallError, SetupResult
-from molecule_runtime.core.errors import PlatformError
 from molecule_runtime.core.plugins import (
     PRIVILEGED_PLUGIN,
     InstallContext,
@@ -53,7 +53,9 @@ async def common_setup(adapter: BaseAdapter, config: AdapterConfig) -> SetupResu
     results = await adapter.inject_plugins(config, plugins)
     problems += _plugin_problems(results)
     await anyio.to_thread.run_sync(_keep_management_server, adapter, config)
-    peers = await _peers(config, problems)
+    told = await ask_platform(config)
+    problems += told.problems
+    peers = told.peers
     children = [peer for peer in peers if peer.parent_id == config.workspace_id and config.workspace_id]
 
     def collect() -> tuple[list[LoadedSkill], list[Tool]]:
@@ -70,6 +72,8 @@ async def common_setup(adapter: BaseAdapter, config: AdapterConfig) -> SetupResu
             children=children,
             plugin_rules=plugins.rules,
             plugin_prompts=plugins.prompt_fragments,
+            parent_context=told.parent_context,
+            platform_instructions=told.instructions,
             platform_guardrail=adapter.management_mcp_present(config),
         )
     )
@@ -214,13 +218,3 @@ def _guarded(feature: str, problems: list[str], call: Callable[..., Any], config
         logger.debug("feature %s failed", feature, exc_info=True)
         problems.append(f"feature {feature} failed: {type(exc).__name__}: {exc}")
         return None
-
-
-async def _peers(config: AdapterConfig, problems: list[str]) -> list[wire.Peer]:
-    if config.platform is None:
-        return []
-    try:
-        return await config.platform.peers()
-    except PlatformError as exc:
-        problems.append(f"the team is not known: {exc}")
-        return []

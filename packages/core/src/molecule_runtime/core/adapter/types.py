@@ -92,6 +92,7 @@ class AdapterConfig:
         heartbeat: opaque; pass it to `set_current_task`-style helpers.
         platform: the client of this workspace, to list peers and talk to them; None where there is no platform.
         workspace_config: config.yaml as the host read it, so that nobody reads it again; None where it was not read.
+        state_dir: folder for what is to outlive the process, such as the token; `""` where there is none.
     """
 
     model: str
@@ -105,6 +106,7 @@ class AdapterConfig:
     heartbeat: Any = None
     platform: PlatformClient | None = None
     workspace_config: WorkspaceConfig | None = None
+    state_dir: str = ""
 
 
 @dataclass

@@ -159,6 +159,8 @@ class A2AConfig(Block):
     """Offer message/stream."""
     push_notifications: bool = True
     """Offer push notification configs."""
+    push_targets: Texts = ()
+    """Hosts, or networks such as 10.0.0.0/8, that may be sent push notifications though their addresses are not public."""
     delivery_mode: Annotated[Literal["push", "poll"], AnyCase] | None = Field(
         default=None, json_schema_extra={"x-environment": ["MOLECULE_DELIVERY_MODE"]}
     )

@@ -36,6 +36,7 @@ from molecule_runtime.core.errors import (
 )
 from molecule_runtime.core.identity import origin_of, validate_workspace_id
 from molecule_runtime.core.platform import wire
+from molecule_runtime.core.platform.wire.boot import ResolvedInstructions, SharedFile
 from molecule_runtime.core.platform.wire.files import UploadAck
 from molecule_runtime.core.redaction import MIN_VALUE_CHARS, redact_text
 from molecule_runtime.core.secretfile import secret_problem
@@ -84,6 +85,7 @@ _T = TypeVar("_T")
 _peers = TypeAdapter(list[wire.Peer])
 _activity = TypeAdapter(list[wire.ActivityRow])
 _delegations = TypeAdapter(list[wire.Delegation])
+_shared_files = TypeAdapter(list[SharedFile])
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +186,23 @@ class PlatformClient:
         """
         path = f"/workspaces/{_segment(self.target.id if workspace_id is None else workspace_id)}"
         return await self._call("GET", path, wire.Workspace.model_validate, timeout=timeout)
+
+    async def instructions(self, *, timeout: float = DEFAULT_TIMEOUT) -> str:
+        """`GET /workspaces/:id/instructions/resolve`: the platform's rules for this workspace, one markdown text; `""` for none.
+
+        Raises:
+            NotFoundError: an older platform, which has no rules.
+        """
+        path = self._own("instructions/resolve")
+        return (await self._call("GET", path, ResolvedInstructions.model_validate, timeout=timeout)).instructions
+
+    async def shared_context(self, *, timeout: float = DEFAULT_TIMEOUT) -> list[SharedFile]:
+        """`GET /workspaces/:id/shared-context`: the files that the parent shares with this workspace; none without a parent.
+
+        Raises:
+            NotFoundError: a newer platform, where parents share nothing (contract `platform-api.md` 24).
+        """
+        return await self._call("GET", self._own("shared-context"), _shared_files.validate_python, timeout=timeout)
 
     async def activity(
         self,

@@ -1,0 +1,78 @@
+"""Our commands as processes of their own: a `molecule-local` and hosts, started, killed and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+import httpx
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping
+
+DEADLINE = 90.0
+HOST = str(Path(sys.executable).with_name("molecule-runtime"))
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@asynccontextmanager
+async def molecule_local(
+    folder: Path, *arguments: str
+) -> AsyncGenerator[tuple[asyncio.subprocess.Process, httpx.AsyncClient]]:
+    """Run a platform on a folder that may have served before, and yield its process and a client with the admin token."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "molecule_runtime.localplatform", "up", "--port", "0", "--data", str(folder), "--json", *arguments,
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        with anyio.fail_after(DEADLINE):
+            started = json.loads(await process.stdout.readline())
+        token = (await anyio.Path(started["admin_token_file"]).read_text(encoding="utf-8")).strip()
+        headers = {"Authorization": f"Bearer {token}"}
+        async with httpx.AsyncClient(
+            base_url=started["url"], headers=headers, trust_env=False, timeout=DEADLINE
+        ) as admin:
+            yield process, admin
+    finally:
+        if process.returncode is None:
+            process.kill()
+        with anyio.CancelScope(shield=True), anyio.move_on_after(DEADLINE):
+            await process.wait()
+
+
+@asynccontextmanager
+async def molecule_runtime(folder: Path, environ: Mapping[str, str]) -> AsyncGenerator[subprocess.Popen[bytes]]:
+    """Run a host whose adapter, home and log (`stderr.txt`, which grows with each start) are in a folder."""
+    complete = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(folder), **environ}
+    with (folder / "stderr.txt").open("ab") as log:
+        popen = subprocess.Popen(  # noqa: ASYNC220 - starting it takes no time that a test would miss
+            [HOST], env=complete, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+    try:
+        yield popen
+    finally:
+        if popen.poll() is None:
+            popen.kill()
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(popen.wait)
+
+
+async def ended(process: subprocess.Popen[bytes]) -> int:
+    """Wait for the end of a host and return its exit code."""
+    with anyio.fail_after(DEADLINE):
+        return await anyio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
