@@ -110,17 +110,18 @@ async def test_the_platform_can_reach_the_workspace_while_it_registers(
         assert "configuration_error" not in card
         assert card["url"] == workspace.url
         assert (card["name"], card["description"], card["version"]) == ("Parrot", "Repeats.", "2.0")
-        assert card["capabilities"] == {"streaming": True, "pushNotifications": False}
+        assert card["capabilities"] == {"streaming": True, "pushNotifications": True}
 
 
-async def test_the_card_advertises_both_protocol_versions_and_no_push_notifications(make_workspace: Make) -> None:
-    workspace = make_workspace(config="# streaming off\n  streaming: false")
+async def test_the_card_advertises_what_is_served_and_nothing_that_was_turned_off(make_workspace: Make) -> None:
+    workspace = make_workspace(config="# both off\n  streaming: false\n  push_notifications: false")
     async with serving(workspace):
         await ready(workspace)
         card = (await get(workspace, "/.well-known/agent-card.json")).json()
         alias = (await get(workspace, "/.well-known/agent.json")).json()
         assert alias == card
-        assert [item["protocolVersion"] for item in card["supportedInterfaces"]] == ["1.0", "0.3"]
+        served = [(item["protocolBinding"], item["protocolVersion"]) for item in card["supportedInterfaces"]]
+        assert served == [("JSONRPC", "1.0"), ("HTTP+JSON", "1.0"), ("JSONRPC", "0.3")]
         assert card["url"] == workspace.url
         assert not card["capabilities"].get("pushNotifications")
         assert not card["capabilities"].get("streaming")

@@ -28,6 +28,8 @@ from molecule_runtime.a2a.loading import load_adapter
 from molecule_runtime.a2a.once import Once
 from molecule_runtime.a2a.postman import Postman
 from molecule_runtime.a2a.presence_thread import PresenceThread
+from molecule_runtime.a2a.push import PushNotifications
+from molecule_runtime.a2a.push_targets import PushTargets
 from molecule_runtime.a2a.self_messages import SelfMessages
 from molecule_runtime.a2a.server import HostServer, HostState, bind, build_app
 from molecule_runtime.a2a.settings import delivery_mode, resolve_workspace_url
@@ -113,6 +115,7 @@ class _Memory:
     state: StateFile
     tasks: Tasks
     once: Once
+    push: PushNotifications | None
 
 
 class _Host:
@@ -156,6 +159,8 @@ class _Host:
             await self._describe(state, adapter)
         async with _step("register"):
             self._announce(state, adapter)
+        if memory.push is not None:
+            tasks.start_soon(memory.push.deliveries.run)
         self._collect_and_deliver(state, tasks)
         self._prompt(state, tasks)
         logger.info(
@@ -238,16 +243,21 @@ class _Host:
         stored = await self.resources.enter_async_context(open_state(path))
         limits = limits_of(settings)
         tasks, once = Tasks(stored, limits), Once(stored, limits)
+        push = None
+        if self.config.a2a.push_notifications:
+            push = PushNotifications(stored, PushTargets.of(self.config.a2a.push_targets))
         interrupted = 0
         try:
             interrupted = await tasks.start()
             await once.start()
+            if push is not None:
+                await push.start()
         except StateFileError as exc:
             # A full disk, for one: the workspace can do its work all the same.
             logger.error("what was remembered cannot be read: %s", exc)  # noqa: TRY400 - the reason is in the text
         if interrupted:
             logger.warning("%d task(s) were running when this workspace ended last; they are failed now", interrupted)
-        return _Memory(stored, tasks, once)
+        return _Memory(stored, tasks, once, push)
 
     async def _configure(self, state: HostState, adapter: BaseAdapter, memory: _Memory) -> None:
         """Set the adapter up. Only a missing privileged plugin ends the boot: anything else leaves a workspace that says why."""
@@ -278,7 +288,7 @@ class _Host:
             )
             self.postman = Postman(client, memory.state, state.folders.workspace, self._online)
             self.turns.on_late = self.postman.late
-            state.serve_with(self.turns, memory.tasks, memory.once)
+            state.serve_with(self.turns, memory.tasks, memory.once, memory.push)
         except PrivilegedPluginInstallError as exc:
             raise BootError(f"a privileged plugin could not be installed: {_reason(exc)}") from exc
         except Exception as exc:  # an adapter may raise anything

@@ -55,6 +55,8 @@ class CardFacts:
 
     Attributes:
         url: where this workspace is reached.
+        streaming: whether answers come piece by piece to who asks for that.
+        push: whether whoever asks is told of a task's changes.
         configuration: whether the agent works.
         configuration_error: why not, redacted.
         auth: how senders of messages show that they may.
@@ -65,13 +67,14 @@ class CardFacts:
     version: str
     url: str
     streaming: bool
+    push: bool = False
     skills: tuple[Skill, ...]
     configuration: Configuration = Configuration.STARTING
     configuration_error: str = ""
     auth: InboundAuth = field(default_factory=InboundAuth)
 
     def served(self) -> AgentCard:
-        """Return the A2A card. It advertises only what this host does: no push notifications, no extended card."""
+        """Return the A2A card. It advertises only what this host does: no extended card, for one."""
         from a2a.types import AgentCapabilities, AgentCard, AgentInterface, AgentSkill
 
         schemes, requirements = _security(self.auth)
@@ -84,7 +87,7 @@ class CardFacts:
                 AgentInterface(url=self.url, protocol_binding=binding, protocol_version=version)
                 for binding, version in INTERFACES
             ],
-            capabilities=AgentCapabilities(streaming=self.streaming, push_notifications=False),
+            capabilities=AgentCapabilities(streaming=self.streaming, push_notifications=self.push),
             security_schemes=schemes,
             security_requirements=requirements,
             default_input_modes=MODES,
@@ -113,7 +116,7 @@ class CardFacts:
                 for skill in self.skills
             ],
         )
-        card["capabilities"] = {"streaming": self.streaming, "pushNotifications": False}
+        card["capabilities"] = {"streaming": self.streaming, "pushNotifications": self.push}
         if self.auth.mode != "none":
             card["securitySchemes"] = {SCHEME: {"type": "http", "scheme": "bearer", "description": self.auth.meaning}}
             card["security"] = [{SCHEME: []}]
@@ -160,6 +163,7 @@ def card_facts(
         version=config.version,
         url=url,
         streaming=config.a2a.streaming,
+        push=config.a2a.push_notifications,
         skills=skills_of(adapter.skills(), name=name, description=description, tag=adapter.name()),
         auth=auth or InboundAuth(),
     )

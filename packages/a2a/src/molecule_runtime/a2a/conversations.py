@@ -58,9 +58,13 @@ class Turn:
     given_up: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     _word: asyncio.Future[Word] | None = None
 
+    def line_up(self) -> None:
+        """Be told from now on, also before it begins to wait: its sender is acknowledged first."""
+        self._word = asyncio.get_running_loop().create_future()
+
     async def wait(self) -> Word:
         """Wait until it may run, or need not any more."""
-        self._word = asyncio.get_running_loop().create_future()
+        assert self._word is not None  # noqa: S101 - it is in the line
         return await self._word
 
     def give_up(self) -> None:
@@ -105,6 +109,7 @@ class Conversations:
             return 0
         if len(conversation.waiting) >= self._most_waiting:
             return None
+        turn.line_up()
         conversation.waiting.append(turn)
         return len(conversation.waiting)
 

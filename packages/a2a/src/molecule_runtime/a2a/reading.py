@@ -64,7 +64,7 @@ def read_message(kind: type[_P], value: object, *, at: str = "params") -> _P:
     try:
         read = ParseDict(cast("dict[str, Any]", value), kind(), ignore_unknown_fields=True)
     except (ParseError, ValueError, TypeError, RecursionError, AttributeError):
-        field, problem = _misfit(kind.DESCRIPTOR, value, at) or (at, "does not fit")
+        field, problem = _misfit(cast("Descriptor", kind.DESCRIPTOR), value, at) or (at, "does not fit")
         raise BadFieldError(field, problem) from None
     check(read, at=at)
     return read
@@ -150,7 +150,7 @@ def _misfit(kind: Descriptor, value: object, at: str) -> tuple[str, str] | None:
             continue
         if field.containing_oneof is not None:
             chosen.setdefault(field.containing_oneof.name, []).append(name)
-        found = _misfit_field(cast("FieldDescriptor", field), item, _below(at, name))
+        found = _misfit_field(field, item, _below(at, name))
         if found is not None:
             return found
     for names in chosen.values():
@@ -183,7 +183,7 @@ def _misfit_field(field: FieldDescriptor, value: object, at: str) -> tuple[str, 
 
 def _misfit_one(field: FieldDescriptor, value: object, at: str) -> tuple[str, str] | None:
     if field.message_type is not None:
-        return _misfit(cast("Descriptor", field.message_type), value, at)
+        return _misfit(field.message_type, value, at)
     if field.type == FieldDescriptor.TYPE_STRING:
         return None if isinstance(value, str) and _is_unicode(value) else (at, "must be a string of Unicode text")
     if field.type == FieldDescriptor.TYPE_BOOL:

@@ -96,8 +96,8 @@ def _endpoint(
     async def endpoint(request: Request) -> Response:
         handler = serving()
         if isinstance(handler, Unavailable):
-            error = {"code": 503, "status": "UNAVAILABLE", "message": _sentence(handler)}
-            return json_response({"error": error}, status=503, headers=handler.headers, media_type=MEDIA_TYPE)
+            why = {"code": 503, "status": "UNAVAILABLE", "message": _sentence(handler)}
+            return json_response({"error": why}, status=503, headers=handler.headers, media_type=MEDIA_TYPE)
         try:
             if version_of(request) != V1_0:
                 raise VersionNotSupportedError("this binding is served in A2A 1.0 only; send A2A-Version: 1.0")
