@@ -30,7 +30,8 @@ if word == "echo":
     say("environ " + " ".join(sorted(os.environ)))
 elif word == "family":
     # A child that does not care about SIGTERM, and has a child.
-    inner = "import os, signal, sys, time; signal.signal(15, signal.SIG_IGN); open(sys.argv[1], 'a').write(f'{os.getpid()} '); time.sleep(600)"
+    inner = "import os, signal, sys, time; signal.signal(15, signal.SIG_IGN); "
+    inner += "open(sys.argv[1], 'a').write(f'{os.getpid()} '); time.sleep(600)"
     for _ in range(2):
         subprocess.Popen([sys.executable, "-c", inner, str(here / "pids")])
     signal.signal(15, signal.SIG_IGN)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import anyio
 import pytest
+
+from molecule_runtime.a2a.executors import LangGraphExecutor
+from molecule_runtime.core.errors import MissingFeatureError
 
 from .gated import call, said, send, state_of
 from .support import DEADLINE, FakePlatform, Workspace, eventually, ready, serving
@@ -27,7 +30,7 @@ AGENT = """
     from langgraph.checkpoint.memory import InMemorySaver
     from langgraph.graph import START, MessagesState, StateGraph
     from langgraph.prebuilt import ToolNode, tools_condition
-    from molecule_runtime.a2a.executors.langgraph import LangGraphExecutor
+    from molecule_runtime.a2a.executors import LangGraphExecutor
     from molecule_runtime.core.adapter import BaseAdapter
 
     @tool
@@ -134,8 +137,12 @@ async def test_a_graph_without_a_memory_gets_the_history_of_the_message(
         assert "I heard earlier, say" in str(task["artifacts"])
 
 
-def test_without_langgraph_the_import_says_what_to_install() -> None:
-    code = "import sys; sys.modules['langgraph'] = None; import molecule_runtime.a2a.executors.langgraph"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE, check=False)
-    assert "MissingFeatureError" in ended.stderr
-    assert "pip install langgraph" in ended.stderr
+def test_without_langgraph_the_executor_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "langgraph.errors", None)
+
+    async def astream_events(*_: object, **__: object) -> AsyncGenerator[object, None]:
+        raise NotImplementedError
+        yield
+
+    with pytest.raises(MissingFeatureError, match="pip install langgraph"):
+        LangGraphExecutor(SimpleNamespace(astream_events=astream_events))

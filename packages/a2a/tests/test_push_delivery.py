@@ -175,6 +175,24 @@ async def test_a_target_that_hangs_holds_up_nobody_and_is_told_the_whole_task_wh
         assert slow.hooks[-1].body["statusUpdate"]["status"]["state"] == "TASK_STATE_COMPLETED"
 
 
+async def test_who_waits_for_all_to_be_told_waits_also_for_what_is_added_meanwhile_and_no_longer() -> None:
+    async with receiving() as slow, receiving() as other, pushing("127.0.0.1") as notifications:
+        slow.open.clear()
+        other.open.clear()
+        await notifications.set("t1", TaskPushNotificationConfig(url=slow.url), NEW)
+        await notifications.set("t2", TaskPushNotificationConfig(url=other.url), NEW)
+        begin(notifications)
+        await slow.received(1)
+        async with anyio.create_task_group() as group:
+            group.start_soon(finish, notifications)
+            second = Task(id="t2", context_id="c1", status=TaskStatus(state=DONE))
+            notifications.notify(second, second)
+            await other.received(1)
+            slow.open.set()
+            other.open.set()
+        assert len(slow.hooks) == len(other.hooks) == 1
+
+
 async def test_a_target_that_was_deleted_is_told_no_more_of_what_waits() -> None:
     async with receiving() as receiver, pushing("127.0.0.1") as notifications:
         receiver.open.clear()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from .support import Workspace, ask, process, ready, text_of
+from .gated import said, send, text_in
+from .support import Workspace, ask, process, ready, serving, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,8 +18,9 @@ if TYPE_CHECKING:
 README = Path(__file__).parents[1] / "README.md"
 
 
-def block(language: str) -> str:
-    match = re.search(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+def block(language: str, after: str = "") -> str:
+    text = README.read_text(encoding="utf-8").partition(after or "# ")[2]
+    match = re.search(rf"```{language}\n(.*?)```", text, re.DOTALL)
     assert match is not None
     return match[1]
 
@@ -33,3 +36,22 @@ async def test_the_adapter_of_the_readme_answers(make_workspace: Callable[..., W
     async with process(workspace, PYTHONPATH=""):
         await ready(workspace)
         assert text_of(await ask(workspace, "hello")) == "HELLO"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("file", "message", "answer"),
+    [("`speak.py`", "hello", "Let me count. 5 characters"), ("`sorter.py`", "10\n9\n8", "8\n9\n10\n")],
+)
+async def test_the_executors_of_the_readme_answer(
+    make_workspace: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch, file: str, message: str, answer: str
+) -> None:
+    source = block("python", after=file)
+    assert len(source.strip().splitlines()) <= 15
+    workspace = make_workspace(source)
+    monkeypatch.syspath_prepend(str(workspace.root))
+    (workspace.root / "shout.py").write_text(block("python"))
+    monkeypatch.delitem(sys.modules, "shout", raising=False)
+    async with serving(workspace):
+        await ready(workspace)
+        assert text_in(await send(workspace, said(message))) == answer

@@ -58,17 +58,17 @@ async def test_the_first_prompt_goes_through_the_platform_once_marked_as_the_age
     }
 
 
-@pytest.mark.parametrize("environment", [{"MOLECULE_DELIVERY_MODE": "poll"}, {"MOLECULE_A2A_REQUIRE_AUTH": "1"}])
+@pytest.mark.parametrize(("mode", "auth"), [("poll", ""), ("push", "1")])
 async def test_where_the_platform_cannot_bring_it_the_first_prompt_goes_straight_to_the_agent(
-    make_workspace: Callable[..., Workspace], platform: FakePlatform, environment: dict[str, str]
+    make_workspace: Callable[..., Workspace], platform: FakePlatform, mode: str, auth: str
 ) -> None:
     workspace = make_workspace(GATED, FIRST)
     proxied(platform, workspace)
-    async with serving(workspace, **environment):
+    async with serving(workspace, MOLECULE_DELIVERY_MODE=mode, MOLECULE_A2A_REQUIRE_AUTH=auth):
         await eventually(done(workspace).exists, "the prompt was accepted")
         await eventually(lambda: runs(workspace), "the turn")
     assert runs(workspace) == ["Say who you are."]
-    assert len(platform.messages) == (0 if "MOLECULE_DELIVERY_MODE" in environment else 1)
+    assert len(platform.messages) == (0 if mode == "poll" else 1)
 
 
 async def test_a_prompt_that_its_predecessor_marked_is_done(
@@ -127,7 +127,10 @@ def test_attempts_end_and_each_has_the_same_id_whatever_happens_to_the_process(t
 
 @pytest.fixture
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(idle, "pause_of", lambda _: 0.05)
+    def at_once(_: float) -> float:
+        return 0.05
+
+    monkeypatch.setattr(idle, "pause_of", at_once)
 
 
 def test_an_interval_has_a_minimum() -> None:

@@ -28,6 +28,7 @@ SAME_OBJECTS = [
     ("adapter_base", "core.adapter", ADAPTER_NAMES),
     ("adapters.base", "core.adapter", ADAPTER_NAMES),
     ("configs_dir", "core.configs_dir", ("resolve",)),
+    ("coordinator", "core.adapter.prompt", ("build_children_description",)),
     ("main", "a2a.cli", ("main_sync",)),
     ("mcp_cli", "mcp.cli", ("main",)),
     ("mcp_tools", "mcp_schemas", ("MOLECULE_MCP_TOOLS", "PERMISSION_MAP", "openai_function_tools")),
@@ -41,6 +42,8 @@ SAME_OBJECTS = [
         "core.registry",
         ("A2A_SECTION", "DISPLAY_SECTION", "MEMORY_SECTION", "TOOLS", "ToolSpec", "by_name", "tool_names"),
     ),
+    ("policies.routing", "core.adapter.team", ("build_team_routing_payload",)),
+    ("prompt", "core.adapter.prompt", ("build_system_prompt",)),
     ("runtime_wedge", "core.wedge", ("clear_wedge", "is_wedged", "mark_wedged", "reset_for_test", "wedge_reason")),
     ("smoke_mode", "a2a.smoke", ("is_smoke_mode", "run_executor_smoke")),
 ]
@@ -199,3 +202,25 @@ def test_a_legacy_import_reads_no_environment_and_starts_nothing(tmp_path: Path)
     )
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_the_team_of_a_workspace_that_cannot_be_asked_for_is_empty_and_no_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("WORKSPACE_ID", raising=False)
+    assert await load("coordinator").get_children() == []
+    assert "WORKSPACE_ID is not set" in caplog.text
+    monkeypatch.setenv("WORKSPACE_ID", "ws-1")
+    monkeypatch.setenv("CONFIGS_DIR", str(tmp_path))
+    # Nothing listens on the discard port.
+    monkeypatch.setenv("PLATFORM_URL", "http://127.0.0.1:9")
+    assert await load("coordinator").get_children() == []
+    assert caplog.text.count("the team is not known") == 2
+
+
+def test_the_older_names_of_the_routing_policy_are_the_same_function() -> None:
+    routing = load("policies.routing")
+    assert routing.decide_team_route is routing.build_team_routing_payload
+    assert routing.build_team_route_decision is routing.build_team_routing_payload

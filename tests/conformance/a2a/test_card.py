@@ -74,13 +74,3 @@ async def test_the_card_can_be_cached_and_asked_for_again_by_its_tag(agent: Agen
         assert again.headers["etag"] == tag
     changed = await agent.http.get(CARD, headers={"If-None-Match": '"other"'})
     assert changed.json() == first.json()
-
-
-@pytest.mark.spec("1.0", "3.3.4", "4.4.1", "7.1")
-async def test_an_agent_that_can_do_less_says_so_in_its_card_to_anybody(guarded: Agent) -> None:
-    async with httpx.AsyncClient(timeout=WAIT_SECONDS, trust_env=False) as anybody:
-        card = (await anybody.get(f"{guarded.url}{CARD}")).json()
-    assert not card["capabilities"].get("streaming", False)
-    assert not card["capabilities"].get("pushNotifications", False)
-    assert card["securitySchemes"]
-    assert card.get("securityRequirements") or card.get("security")

@@ -82,3 +82,13 @@ async def test_without_push_notifications_a_message_that_asks_for_them_is_refuse
     config = {"taskPushNotificationConfig": {"url": "https://example.com/hook"}}
     error = await guarded.error("SendMessage", {"message": message("say hi"), "configuration": config})
     assert error["code"] == -32003
+
+
+@pytest.mark.spec("1.0", "3.3.4", "4.4.1", "7.1")
+async def test_an_agent_that_can_do_less_says_so_in_its_card_to_anybody(guarded: Agent) -> None:
+    async with httpx.AsyncClient(timeout=WAIT_SECONDS, trust_env=False) as anybody:
+        card = (await anybody.get(f"{guarded.url}/.well-known/agent-card.json")).json()
+    assert not card["capabilities"].get("streaming", False)
+    assert not card["capabilities"].get("pushNotifications", False)
+    assert card["securitySchemes"]
+    assert card.get("securityRequirements") or card.get("security")

@@ -36,6 +36,8 @@ async def test_a_version_may_be_a_parameter_of_the_url(agent: Agent) -> None:
     body = {"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": {"message": message("say hi")}}
     response = await agent.http.post("/", params={"A2A-Version": "1.0"}, json=body)
     assert response.json()["result"]["message"]["parts"] == [{"text": "hi"}]
+    response = await agent.http.get("/tasks", params={"A2A-Version": "1.0"})
+    assert response.status_code == 200
 
 
 @pytest.mark.spec("1.0", "3.6.2", "5.4")

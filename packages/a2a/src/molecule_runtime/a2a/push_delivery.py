@@ -75,7 +75,7 @@ class Target:
 
     key: TargetKey
     version: str
-    config: TaskPushNotificationConfig
+    config: TaskPushNotificationConfig = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,8 @@ class Deliveries:
         line = self._lines.get(target.key)
         if line is None:
             line = self._lines[target.key] = _Line()
-            self._idle = anyio.Event()
+            if self._idle.is_set():
+                self._idle = anyio.Event()
             if self._group is not None:
                 self._group.start_soon(self._send_line, target.key)
         size = event.ByteSize()

@@ -206,14 +206,13 @@ async def _add_transcript(adapter: BaseAdapter, state: dict[str, Any]) -> None:
     """Add the last lines of a transcript that is read page by page; those that were read in time stay."""
     cursor = 0
     for _ in range(_MAX_PAGES):
-        page: object = await adapter.transcript_lines(since=cursor, limit=MAX_SNAPSHOT_LINES)
-        read = cast("dict[str, Any]", page) if isinstance(page, dict) else {}
-        lines: object = read.get("lines")
-        if not read.get("supported", True) or not isinstance(lines, list) or not lines:
+        page = await adapter.transcript_lines(since=cursor, limit=MAX_SNAPSHOT_LINES)
+        lines: object = page.get("lines")
+        if not page.get("supported", True) or not isinstance(lines, list) or not lines:
             return
-        kept = [*state.get("transcript_lines", []), *cast("list[Any]", lines)]
+        kept: list[Any] = [*state.get("transcript_lines", []), *cast("list[object]", lines)]
         state["transcript_lines"] = kept[-MAX_SNAPSHOT_LINES:]
-        following: object = read.get("cursor")
-        if not read.get("more") or not isinstance(following, int) or following <= cursor:
+        following: object = page.get("cursor")
+        if not page.get("more") or not isinstance(following, int) or following <= cursor:
             return
         cursor = following

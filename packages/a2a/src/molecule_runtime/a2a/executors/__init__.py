@@ -1,7 +1,4 @@
-"""For adapter authors: executors for agents that stream, for agents that are programs, and what both are made of.
-
-`molecule_runtime.a2a.executors.langgraph` is imported by itself: it needs langgraph.
-"""
+"""For adapter authors: executors for agents that stream, that are programs or LangGraph graphs, and what those are made of."""
 
 from molecule_runtime.a2a.current_task import describe_task
 from molecule_runtime.a2a.executor import Turn
@@ -24,6 +21,7 @@ from molecule_runtime.a2a.executors.events import (
     ToolStarted,
 )
 from molecule_runtime.a2a.executors.failures import AgentFailure, SessionLostError, classify, user_text
+from molecule_runtime.a2a.executors.langgraph import LangGraphExecutor
 from molecule_runtime.a2a.executors.sessions import Sessions, sessions_of
 from molecule_runtime.a2a.executors.streaming import StreamingExecutor
 
@@ -36,6 +34,7 @@ __all__ = [
     "CliExecutor",
     "CliLimits",
     "Final",
+    "LangGraphExecutor",
     "Progress",
     "Received",
     "SessionLostError",

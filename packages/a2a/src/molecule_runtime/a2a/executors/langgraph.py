@@ -1,7 +1,8 @@
-"""For LangGraph agents: `graph.astream_events` as the events of an agent. Needs langgraph."""
+"""For LangGraph agents: `graph.astream_events` as the events of an agent. langgraph is imported when an executor is made."""
 
 from __future__ import annotations
 
+import importlib
 import logging
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -10,11 +11,6 @@ from molecule_runtime.a2a.executors.failures import AgentFailure
 from molecule_runtime.a2a.executors.streaming import StreamingExecutor
 from molecule_runtime.core import env
 from molecule_runtime.core.errors import MissingFeatureError
-
-try:
-    from langgraph.errors import GraphRecursionError
-except ImportError as exc:
-    raise MissingFeatureError("langgraph", distribution="langgraph") from exc
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -48,11 +44,19 @@ class LangGraphExecutor(StreamingExecutor):
     Args:
         graph: compiled.
         attachments: see `StreamingExecutor`.
+
+    Raises:
+        MissingFeatureError: langgraph is not installed.
     """
 
     def __init__(self, graph: Graph, *, attachments: Attachments | None = None) -> None:
         super().__init__(self._events, attachments=attachments)
         self._graph = graph
+        try:
+            errors = importlib.import_module("langgraph.errors")
+        except ImportError as exc:
+            raise MissingFeatureError("langgraph", distribution="langgraph") from exc
+        self._in_circles: type[Exception] = errors.GraphRecursionError
 
     async def _events(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         limit = recursion_limit()
@@ -90,7 +94,7 @@ class LangGraphExecutor(StreamingExecutor):
                         yield ToolFinished(id=run, name=step["name"], output=getattr(output, "content", output))
                     case _:
                         continue
-        except GraphRecursionError as exc:
+        except self._in_circles as exc:
             raise AgentFailure(RECURSION_LIMIT_REACHED, str(exc)) from exc
         finally:
             close = getattr(stream, "aclose", None)
