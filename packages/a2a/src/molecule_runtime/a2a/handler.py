@@ -148,8 +148,8 @@ class HostHandler:
         """Begin the turn of a message; a sender who leaves does not end it."""
         try:
             live, request = await self._live_task(params, context)
-            if self._push is not None and params.configuration.HasField("task_push_notification_config"):
-                await self._push.set(live.id, params.configuration.task_push_notification_config, context)
+            if params.configuration.HasField("task_push_notification_config"):
+                await self._pushing().set(live.id, params.configuration.task_push_notification_config, context)
         except BaseException:
             self._once.release(delivery)
             raise

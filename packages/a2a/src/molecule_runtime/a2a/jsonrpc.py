@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, cast
 
+from a2a.types import SendMessageRequest
 from a2a.utils.errors import InvalidRequestError, JSONParseError, MethodNotFoundError
+from starlette.responses import Response
 
 from molecule_runtime.a2a.answering import V0_3, V1_0, Unavailable, call_of, json_response, says_version, version_of
 from molecule_runtime.a2a.inbound import INTERNAL_ERROR, content_type_of, error_response, normalise, request_id_of
@@ -16,10 +19,11 @@ from molecule_runtime.a2a.wire_errors import BadFieldError, json_rpc_error, know
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-    from starlette.responses import Response
 
     from molecule_runtime.a2a.handler import HostHandler
     from molecule_runtime.a2a.methods import Method
+
+logger = logging.getLogger(__name__)
 
 _METHODS = {V1_0: METHODS_1_0, V0_3: METHODS_0_3}
 
@@ -47,6 +51,8 @@ async def handle(request: Request, handler: HostHandler | Unavailable) -> Respon
         envelope = _checked(body)
         version = version_of(request)
         method, params = _method(envelope, version)
+        if _is_notification(body):
+            return await _unanswered(request, handler, method, params)
         return await _answered(request, handler, method, params, (request_id, version))
     except Exception as exc:  # whatever it was, it becomes an error of the protocol
         return json_response(_envelope(request_id, error=json_rpc_error(known(exc), version=version)))
@@ -70,6 +76,27 @@ async def _answered(
         )
     assert method.answer is not None  # noqa: S101 - a method has one of them
     return json_response(_envelope(request_id, result=method.write(await method.answer(handler, read, call))))
+
+
+async def _unanswered(request: Request, handler: HostHandler, method: Method, params: object) -> Response:
+    """Do what a notification asks for: it is not answered, not even with an error (JSON-RPC 2.0, 4.1)."""
+    try:
+        if method.answer is not None:
+            read = method.read(params)
+            call = call_of(request, tenant=getattr(read, "tenant", ""))
+            if isinstance(read, SendMessageRequest):
+                # Nobody waits.
+                read.configuration.return_immediately = True
+            await method.answer(handler, read, call)
+    except Exception as exc:  # whatever it was, nobody asked
+        logger.info("a notification was refused: %s", known(exc))
+    return Response(status_code=204)
+
+
+def _is_notification(body: object) -> bool:
+    """Tell whether nobody waits for an answer; senders so old that they leave out `jsonrpc` leave out the id as well, and wait."""
+    envelope = cast("dict[str, Any]", body) if isinstance(body, dict) else {}
+    return "id" not in envelope and envelope.get("jsonrpc") == "2.0"
 
 
 def _checked(body: object) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import binascii
 import json
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from a2a.types import Message, Role, SendMessageRequest, TaskPushNotificationConfig
+from a2a.types import ListTasksRequest, Message, Role, SendMessageRequest, TaskPushNotificationConfig, TaskState
 from a2a.utils.errors import JSONParseError
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.json_format import ParseDict, ParseError
@@ -66,6 +66,11 @@ def read_message(kind: type[_P], value: object, *, at: str = "params") -> _P:
     except (ParseError, ValueError, TypeError, RecursionError, AttributeError):
         field, problem = _misfit(cast("Descriptor", kind.DESCRIPTOR), value, at) or (at, "does not fit")
         raise BadFieldError(field, problem) from None
+    if kind is ListTasksRequest:
+        # A state that is not one would be none, and everything listed.
+        state = cast("dict[str, Any]", value).get("status")
+        if state is not None and state not in (*TaskState.keys(), *TaskState.values()):
+            raise BadFieldError(_below(at, "status"), f"must be one of {', '.join(TaskState.keys())}")
     check(read, at=at)
     return read
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from a2a.utils.errors import ContentTypeNotSupportedError, InvalidRequestError, JSONParseError, VersionNotSupportedError
+from a2a.utils.errors import InvalidRequestError, JSONParseError, VersionNotSupportedError
 from starlette.routing import Route
 
 from molecule_runtime.a2a.answering import V1_0, Unavailable, call_of, json_response, version_of
@@ -13,7 +13,7 @@ from molecule_runtime.a2a.inbound import content_type_of
 from molecule_runtime.a2a.methods import METHODS_1_0
 from molecule_runtime.a2a.reading import read_body
 from molecule_runtime.a2a.stream import stream_response
-from molecule_runtime.a2a.wire_errors import BadFieldError, http_status_of, known, rest_error
+from molecule_runtime.a2a.wire_errors import BadFieldError, MediaTypeError, http_status_of, known, rest_error
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -113,8 +113,7 @@ def _endpoint(
             return json_response({} if written is None else written, media_type=MEDIA_TYPE)
         except Exception as exc:  # whatever it was, it becomes an error of the protocol
             error = known(exc)
-            status = 415 if isinstance(error, ContentTypeNotSupportedError) else http_status_of(error)
-            return json_response(rest_error(error), status=status, media_type=MEDIA_TYPE)
+            return json_response(rest_error(error), status=http_status_of(error), media_type=MEDIA_TYPE)
 
     return endpoint
 
@@ -147,7 +146,7 @@ async def _body(request: Request) -> dict[str, Any]:
     if not body:
         return {}
     if content_type_of(request) not in _JSON_TYPES:
-        raise ContentTypeNotSupportedError(f"Content-Type must be {MEDIA_TYPE} or application/json")
+        raise MediaTypeError(f"Content-Type must be {MEDIA_TYPE} or application/json")
     try:
         value = read_body(body)
     except JSONParseError as exc:

@@ -220,7 +220,8 @@ def _page(
         values.append(params.status)
     if params.HasField("status_timestamp_after"):
         where.append("updated >= ?")
-        values.append(params.status_timestamp_after.ToNanoseconds())
+        # SQLite counts to the year 2262, and the protocol to 9999.
+        values.append(min(params.status_timestamp_after.ToNanoseconds(), 2**63 - 1))
     # The clauses are the ones above; every value goes in as a parameter.
     (total,) = db.execute(f"SELECT count(*) FROM tasks WHERE {' AND '.join(where)}", values).fetchone()  # noqa: S608
     if after is not None:

@@ -12,6 +12,7 @@ from a2a.utils.errors import (
     A2A_ERROR_MAPPING,
     JSON_RPC_ERROR_CODE_MAP,
     A2AError,
+    ContentTypeNotSupportedError,
     ErrorMapping,
     InternalError,
     InvalidParamsError,
@@ -29,6 +30,7 @@ INTERNAL_CODE = JSON_RPC_ERROR_CODE_MAP[InternalError]
 
 _INTERNAL = ErrorMapping(500, "INTERNAL", "INTERNAL_ERROR")
 _PARSE = ErrorMapping(400, "INVALID_ARGUMENT", "PARSE_ERROR")
+_MEDIA_TYPE = ErrorMapping(415, "INVALID_ARGUMENT", "CONTENT_TYPE_NOT_SUPPORTED")
 _NEW_IN_1_0 = frozenset({-32008, -32009})
 """Codes that a 0.3 caller does not know."""
 
@@ -44,6 +46,10 @@ class BadFieldError(InvalidParamsError):
         super().__init__(f"{field} {problem}" if field else problem)
         self.field = field
         self.problem = problem
+
+
+class MediaTypeError(ContentTypeNotSupportedError):
+    """The body of a request is of another media type than the binding has."""
 
 
 def known(error: Exception) -> A2AError:
@@ -114,6 +120,8 @@ def _message(error: A2AError) -> str:
 def _mapping(error: A2AError) -> ErrorMapping:
     if isinstance(error, JSONParseError):
         return _PARSE
+    if isinstance(error, MediaTypeError):
+        return _MEDIA_TYPE
     return _looked_up(A2A_ERROR_MAPPING, error, _INTERNAL)
 
 
