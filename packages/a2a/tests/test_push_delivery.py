@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from a2a.server.context import ServerCallContext
 from a2a.types import (
@@ -185,6 +186,7 @@ async def test_who_waits_for_all_to_be_told_waits_also_for_what_is_added_meanwhi
         await slow.received(1)
         async with anyio.create_task_group() as group:
             group.start_soon(finish, notifications)
+            await anyio.lowlevel.checkpoint()
             second = Task(id="t2", context_id="c1", status=TaskStatus(state=DONE))
             notifications.notify(second, second)
             await other.received(1)
