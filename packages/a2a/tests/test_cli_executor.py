@@ -176,7 +176,9 @@ async def test_a_session_goes_on_and_one_that_is_lost_is_begun_anew_once(agent: 
 
 
 async def test_what_a_program_leaves_running_ends_with_it(agent: Workspace) -> None:
-    assert "left them running" in text_in(await send(agent, said("family leave")))
+    done = await send(agent, said("family leave"))
+    assert state_of(done) == "completed", "the turn does not wait for what keeps the program's output open"
+    assert "left them running" in text_in(done)
     left = pids(agent)
     assert len(left) == 3
     await eventually(lambda: not any(map(alive, left)), "all of them have ended")
