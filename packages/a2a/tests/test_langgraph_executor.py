@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -16,7 +15,7 @@ from .gated import call, said, send, state_of
 from .support import DEADLINE, FakePlatform, Workspace, eventually, ready, serving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 pytestmark = pytest.mark.anyio
 
@@ -137,12 +136,13 @@ async def test_a_graph_without_a_memory_gets_the_history_of_the_message(
         assert "I heard earlier, say" in str(task["artifacts"])
 
 
+class InstalledGraph:
+    def astream_events(self, input: Any, config: Any = None, *, version: Any = None) -> AsyncIterator[Any]:
+        raise NotImplementedError
+
+
 def test_without_langgraph_the_executor_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "langgraph.errors", None)
 
-    async def astream_events(*_: object, **__: object) -> AsyncGenerator[object, None]:
-        raise NotImplementedError
-        yield
-
     with pytest.raises(MissingFeatureError, match="pip install langgraph"):
-        LangGraphExecutor(SimpleNamespace(astream_events=astream_events))
+        LangGraphExecutor(InstalledGraph())

@@ -49,7 +49,7 @@ async def test_the_executors_of_the_readme_answer(
     source = block("python", after=file)
     assert len(source.strip().splitlines()) <= 15
     workspace = make_workspace(source)
-    monkeypatch.syspath_prepend(str(workspace.root))
+    monkeypatch.setattr(sys, "path", [str(workspace.root), *sys.path])
     (workspace.root / "shout.py").write_text(block("python"))
     monkeypatch.delitem(sys.modules, "shout", raising=False)
     async with serving(workspace):
