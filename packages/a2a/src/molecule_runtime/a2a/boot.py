@@ -132,6 +132,7 @@ class _Host:
         self.turns: TurnExecutor | None = None
         self.presence: PresenceThread | None = None
         self.postman: Postman | None = None
+        self.push: PushNotifications | None = None
         self.idle: IdlePrompts | None = None
         self.resources = contextlib.AsyncExitStack()
 
@@ -161,6 +162,7 @@ class _Host:
             self._announce(state, adapter)
         if memory.push is not None:
             tasks.start_soon(memory.push.deliveries.run)
+            self.push = memory.push
         self._collect_and_deliver(state, tasks)
         self._prompt(state, tasks)
         logger.info(
@@ -366,6 +368,10 @@ class _Host:
         """Let the last answers leave."""
         if self.postman is not None:
             await self.postman.finished(_ANSWER_SECONDS)
+        if self.push is not None:
+            # Who is not told how a task ended by then is told after the next start.
+            with anyio.move_on_after(_ANSWER_SECONDS):
+                await self.push.deliveries.finish()
         if self.server is not None:
             with anyio.move_on_after(_ANSWER_SECONDS + 1):
                 await self.served.wait()
