@@ -1,6 +1,7 @@
-"""The peers that servers of ours are measured against: a bare starlette endpoint, a bare proxy on httpx, an agent that answers at once.
+"""The peers that servers of ours are measured against: a bare starlette endpoint, a bare proxy on httpx, an agent that answers at once,
+the smallest agent that can be written with the A2A SDK, and a platform that takes whatever a host tells it.
 
-python -m tests.benchmarks.bare_servers endpoint|agent|proxy [TARGET]    prints its URL, serves until it is killed
+python -m tests.benchmarks.bare_servers endpoint|agent|proxy|sdk|platform [TARGET]    prints its URL, serves until it is killed
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import uvicorn
@@ -38,6 +39,54 @@ def proxy(target: str) -> Starlette:
         return Response(answer.content, answer.status_code, media_type="application/json")
 
     return Starlette(routes=[Route("/", forward, methods=["POST"])])
+
+
+def platform() -> Starlette:
+    """Return an application that registers a workspace and hears its heartbeats."""
+
+    async def taken(request: Request) -> Response:
+        await request.body()
+        return JSONResponse({"status": "ok"})
+
+    async def nothing(_: Request) -> Response:
+        return JSONResponse([])
+
+    return Starlette(
+        routes=[Route("/registry/{what}", taken, methods=["POST"]), Route("/{rest:path}", nothing, methods=["GET"])]
+    )
+
+
+def sdk_echo(url: str) -> Starlette:
+    """Return the smallest agent on the A2A SDK: it repeats what it is told, and answers both versions of the protocol."""
+    # Here, not above: no other peer needs it, and it takes most of a second.
+    from a2a.helpers import new_text_message
+    from a2a.server.agent_execution import AgentExecutor, RequestContext
+    from a2a.server.request_handlers import DefaultRequestHandler
+    from a2a.server.routes import create_agent_card_routes, create_jsonrpc_routes
+    from a2a.server.tasks import InMemoryTaskStore
+    from a2a.types import AgentCapabilities, AgentCard, AgentInterface, AgentSkill
+
+    class Echo(AgentExecutor):
+        async def execute(self, context: RequestContext, event_queue: Any) -> None:
+            text = f"You said: {context.get_user_input()}"
+            await event_queue.enqueue_event(new_text_message(text, context_id=context.context_id))
+
+        async def cancel(self, context: RequestContext, event_queue: Any) -> None:
+            raise NotImplementedError
+
+    card = AgentCard(
+        name="echo",
+        description="Repeats what it is told.",
+        version="1",
+        supported_interfaces=[AgentInterface(url=url, protocol_binding="JSONRPC", protocol_version="1.0")],
+        capabilities=AgentCapabilities(streaming=True),
+        default_input_modes=["text/plain"],
+        default_output_modes=["text/plain"],
+        skills=[AgentSkill(id="echo", name="Echo", description="Repeats.", tags=["echo"])],
+    )
+    handler = DefaultRequestHandler(agent_executor=Echo(), task_store=InMemoryTaskStore(), agent_card=card)
+    rpc = create_jsonrpc_routes(handler, rpc_url="/", enable_v0_3_compat=True)
+    return Starlette(routes=[*create_agent_card_routes(card), *rpc])
 
 
 class Agent(asyncio.Protocol):
@@ -80,7 +129,15 @@ def main() -> None:
     if kind == "agent":
         asyncio.run(serve_agent(listener))
         return
-    app = proxy(sys.argv[2]) if kind == "proxy" else Starlette(routes=[Route("/", endpoint, methods=["POST"])])
+    match kind:
+        case "proxy":
+            app = proxy(sys.argv[2])
+        case "platform":
+            app = platform()
+        case "sdk":
+            app = sdk_echo(f"http://127.0.0.1:{listener.getsockname()[1]}/")
+        case _:
+            app = Starlette(routes=[Route("/", endpoint, methods=["POST"])])
     config = uvicorn.Config(app, log_config=None, access_log=False, http="h11", ws="none", lifespan="off")
     asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
 

@@ -197,6 +197,10 @@ def _config_0_3(config: TaskPushNotificationConfig) -> Any:
     return _dumped(conversions.to_compat_task_push_notification_config(config))
 
 
+def _no_parameters(_: object) -> GetExtendedAgentCardRequest:
+    return GetExtendedAgentCardRequest()
+
+
 METHODS_0_3: Mapping[str, Method] = {
     "message/send": Method(
         read=_send_0_3(types_0_3.SendMessageRequest), write=result_0_3, answer=HostHandler.on_message_send
@@ -257,7 +261,7 @@ METHODS_0_3: Mapping[str, Method] = {
         answer=HostHandler.on_delete_task_push_notification_config,
     ),
     "agent/getAuthenticatedExtendedCard": Method(
-        read=lambda _: GetExtendedAgentCardRequest(),
+        read=_no_parameters,
         write=MessageToDict,
         answer=HostHandler.on_get_extended_agent_card,
     ),

@@ -61,14 +61,15 @@ def read_message(kind: type[_P], value: object, *, at: str = "params") -> _P:
     """
     if not isinstance(value, dict):
         raise BadFieldError(at or "the body", "must be an object")
+    given = cast("dict[str, Any]", value)
     try:
-        read = ParseDict(cast("dict[str, Any]", value), kind(), ignore_unknown_fields=True)
+        read = ParseDict(given, kind(), ignore_unknown_fields=True)
     except (ParseError, ValueError, TypeError, RecursionError, AttributeError):
-        field, problem = _misfit(cast("Descriptor", kind.DESCRIPTOR), value, at) or (at, "does not fit")
+        field, problem = _misfit(cast("Descriptor", kind.DESCRIPTOR), given, at) or (at, "does not fit")
         raise BadFieldError(field, problem) from None
     if kind is ListTasksRequest:
         # A state that is not one would be none, and everything listed.
-        state = cast("dict[str, Any]", value).get("status")
+        state = given.get("status")
         if state is not None and state not in (*TaskState.keys(), *TaskState.values()):
             raise BadFieldError(_below(at, "status"), f"must be one of {', '.join(TaskState.keys())}")
     check(read, at=at)

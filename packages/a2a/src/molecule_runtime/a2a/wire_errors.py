@@ -6,7 +6,7 @@ The numbers and names are those of A2A 1.0, 3.3.2 and 5.4 (the SDK keeps them in
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from a2a.utils.errors import (
     A2A_ERROR_MAPPING,
@@ -43,7 +43,7 @@ class BadFieldError(InvalidParamsError):
     """
 
     def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field} {problem}" if field else problem)
+        cast("Any", super()).__init__(f"{field} {problem}" if field else problem)
         self.field = field
         self.problem = problem
 

@@ -60,6 +60,9 @@ REMOVAL_CHECK_INTERVAL = 300.0
 """Seconds between looks at the workspace's own row: a platform may answer a removed workspace's beats with 200
 (contract `platform-api.md` 23.4)."""
 
+EARLY_GAP = 0.5
+"""Seconds between two early beats at least: what changes in between is in the second. A person who watches sees no difference."""
+
 MAX_RETRY_AFTER = 60.0
 """Seconds; a longer wait that the platform asks for would mark the workspace stale."""
 
@@ -202,6 +205,7 @@ class Presence:
     on_inbound_secret: Callable[[str], None] = _ignore_secret
     state: TargetState = field(default_factory=lambda: TargetState(phase=Phase.STARTING))
     _early: asyncio.Event | None = None
+    _asked: bool = False
     _loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self) -> None:
@@ -217,7 +221,9 @@ class Presence:
     def beat_soon(self) -> None:
         """Ask for a beat now, from any thread; several requests make one beat."""
         loop, early = self._loop, self._early
-        if loop is not None and early is not None:
+        # Whoever asks while a beat is on order need not wake the loop again: a busy workspace asks hundreds of times a second.
+        if loop is not None and early is not None and not self._asked:
+            self._asked = True
             # A loop that has closed, or closes just now, needs no beat.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(early.set)
@@ -233,7 +239,7 @@ class Presence:
                 self._report_failure(exc, attempt, doing="register")
                 pause = self._pause_after(exc, attempt, at_most=REGISTER_BACKOFF[-1])
                 attempt += 1
-                await self._pause(pause)
+                await self._pause(pause, early=False)
             else:
                 self.on_registered(response)
                 if response.platform_inbound_secret:
@@ -248,7 +254,7 @@ class Presence:
         credential_lost = False
         pause = self.interval
         while True:
-            await self._pause(pause)
+            await self._pause(pause, early=not failures)
             try:
                 response = await self.client.heartbeat(self._beat())
             except PlatformError as exc:
@@ -343,12 +349,20 @@ class Presence:
             logger.info("workspace %s is %s", self.client.workspace_id, phase)
         self.on_state(self.state)
 
-    async def _pause(self, seconds: float) -> None:
-        """Sleep with jitter, or until somebody asks for an early beat."""
+    async def _pause(self, seconds: float, *, early: bool = True) -> None:
+        """Sleep with jitter, or until somebody asks for an early beat; early ones keep `EARLY_GAP` between them.
+
+        After a failure nobody hurries it: a busy workspace would make a storm of a platform's trouble.
+        """
         assert self._early is not None  # noqa: S101 - set in run()
+        begun = time.monotonic()
         with anyio.move_on_after(seconds * random.uniform(1 - _JITTER, 1 + _JITTER)):  # noqa: S311 - jitter
+            if not early:
+                await anyio.sleep_forever()
             await self._early.wait()
+            await anyio.sleep(max(0.0, min(EARLY_GAP, seconds) - (time.monotonic() - begun)))
         self._early.clear()
+        self._asked = False
 
 
 def agent_card(
