@@ -136,16 +136,17 @@ class Member:
     async def ready(self) -> None:
         """Wait until the host takes messages, and knows the secret by which the platform comes to it."""
 
-        async def is_ready() -> bool:
-            if not (self.state / ".platform_inbound_secret").exists():
-                return False
-            async with httpx.AsyncClient(trust_env=False, timeout=DEADLINE) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=DEADLINE) as http:
+
+            async def is_ready() -> bool:
+                if not (self.state / ".platform_inbound_secret").exists():
+                    return False
                 try:
                     return (await http.get(f"{self.url}/ready")).status_code == 200
                 except httpx.TransportError:
                     return False
 
-        await until(is_ready, "the host is ready", self)
+            await until(is_ready, "the host is ready", self)
 
 
 async def deliver(admin: httpx.AsyncClient, target: Member, text: str, headers: dict[str, str], **fields: Any) -> None:
