@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -27,7 +27,9 @@ from molecule_runtime.core.errors import (
 from molecule_runtime.core.platform import client as client_module
 from molecule_runtime.core.platform import wire
 from molecule_runtime.core.platform.client import MAX_A2A_REQUEST_BYTES, PlatformClient
+from molecule_runtime.core.platform.multipart import FormFile
 from molecule_runtime.core.platform.pools import ConnectionPools
+from molecule_runtime.core.platform.wire.memory import RememberRequest
 from molecule_runtime.core.tokens import TokenFile
 
 from .support import DEADLINE, TOKEN, Answer, Request, Rotating, ScriptedPlatform, client_of, closed_port, target_of
@@ -81,6 +83,39 @@ CALLS: dict[str, tuple[Call, str, str, Any, Any, bool]] = {
     "acknowledge_upload": (
         lambda c: c.acknowledge_upload(FILE_ID), "POST", f"/workspaces/ws-1/pending-uploads/{FILE_ID}/ack", {"acked": True}, {}, False,
     ),
+    "broadcast": (
+        lambda c: c.broadcast("noon"), "POST", "/workspaces/ws-1/broadcast", {"status": "sent", "delivered": 2}, {"message": "noon"}, False,
+    ),
+    "install_plugin": (
+        lambda c: c.install_plugin("local://x"), "POST", "/workspaces/ws-1/plugins",
+        {"status": "installed", "plugin": "x", "source": "local://x"}, {"source": "local://x"}, False,
+    ),
+    "remember": (
+        lambda c: c.remember(RememberRequest(content="tea", scope="TEAM")), "POST", "/workspaces/ws-1/memories",
+        {"id": FILE_ID, "scope": "TEAM"}, {"content": "tea", "scope": "TEAM"}, False,
+    ),
+    "memories": (
+        lambda c: c.memories(scope="TEAM", text="tea"), "GET", "/workspaces/ws-1/memories", [{"id": FILE_ID}], None, False,
+    ),
+    "memory_namespaces": (
+        lambda c: c.memory_namespaces(), "GET", "/workspaces/ws-1/v2/namespaces", {"readable": [], "writable": []}, None, False,
+    ),
+    "memories_in": (
+        lambda c: c.memories_in("team:ws-0", kind="fact"), "GET", "/workspaces/ws-1/v2/memories", {"memories": []}, None, False,
+    ),
+    "forget": (
+        lambda c: c.forget(FILE_ID, v2=True), "DELETE", f"/workspaces/ws-1/v2/memories/{FILE_ID}", {"status": "deleted"}, None, False,
+    ),
+    "forget, older": (
+        lambda c: c.forget(FILE_ID, v2=False), "DELETE", f"/workspaces/ws-1/memories/{FILE_ID}", {"status": "deleted"}, None, False,
+    ),
+    "desktop_input": (
+        lambda c: c.desktop_input({"type": "key", "keys": "Return"}), "POST", "/workspaces/ws-1/desktop/input", {"ok": True},
+        {"type": "key", "keys": "Return"}, True,
+    ),
+    "desktop_control": (
+        lambda c: c.desktop_control(), "GET", "/workspaces/ws-1/desktop/control", {"human_in_control": True}, None, True,
+    ),
     "notify with a file": (
         lambda c: c.notify("hello", attachments=[wire.Attachment(uri="workspace:/a", name="a", mimeType="text/csv")]),
         "POST", "/workspaces/ws-1/notify", {"status": "sent"},
@@ -130,6 +165,43 @@ async def test_each_call_sends_its_headers_and_its_body(
     else:
         assert request.headers["content-type"] == "application/json"
         assert request.json == body
+
+
+async def test_files_are_streamed_as_a_form_and_once_more_with_a_token_that_has_changed(
+    platform: ScriptedPlatform, pools: ConnectionPools
+) -> None:
+    read: list[str] = []
+
+    def file(name: str, *chunks: bytes) -> FormFile:
+        async def stream() -> AsyncGenerator[bytes]:
+            read.append(name)
+            for chunk in chunks:
+                yield chunk
+
+        return FormFile(name=name, mime_type="text/plain", size=sum(map(len, chunks)), chunks=stream)
+
+    path = "/workspaces/ws-1/chat/uploads"
+    stored = {"files": [{"uri": "workspace:/a", "name": "a"}, {"uri": "workspace:/b", "name": "b"}]}
+    source = Rotating("old-token-1")
+
+    def rotate(_: Request) -> Answer:
+        source.value = "new-token-2"
+        return Answer(status=401, body={"error": "no"})
+
+    platform.on("POST", path, rotate, Answer(body=stored))
+    async with client_of(platform, pools, token=source) as client:
+        with anyio.fail_after(DEADLINE):
+            files = await client.upload([file("a", b"one", b"two"), file('b"\r\nX: y', b"")])
+    assert [item.uri for item in files] == ["workspace:/a", "workspace:/b"]
+    assert read == ["a", 'b"\r\nX: y'] * 2
+    first, second = platform.requests
+    assert (first.bearer, second.bearer) == ("old-token-1", "new-token-2")
+    kind, _, boundary = second.headers["content-type"].partition("; boundary=")
+    assert kind == "multipart/form-data"
+    assert second.headers["content-length"] == str(len(second.body))
+    head = '--{0}\r\nContent-Disposition: form-data; name="files"; filename="{1}"\r\nContent-Type: text/plain\r\n\r\n'
+    expected = head.format(boundary, "a") + "onetwo\r\n" + head.format(boundary, "b___X: y") + f"\r\n--{boundary}--\r\n"
+    assert second.body.decode() == expected
 
 
 async def test_without_a_token_nothing_is_sent_in_its_place(platform: ScriptedPlatform, pools: ConnectionPools) -> None:

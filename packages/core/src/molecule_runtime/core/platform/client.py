@@ -36,14 +36,27 @@ from molecule_runtime.core.errors import (
 )
 from molecule_runtime.core.identity import origin_of, validate_workspace_id
 from molecule_runtime.core.platform import wire
+from molecule_runtime.core.platform.multipart import FilesForm
 from molecule_runtime.core.platform.wire.boot import ResolvedInstructions, SharedFile
-from molecule_runtime.core.platform.wire.files import UploadAck
+from molecule_runtime.core.platform.wire.desktop import DesktopControl, DesktopDone
+from molecule_runtime.core.platform.wire.files import UploadAck, UploadedFile, UploadResponse
+from molecule_runtime.core.platform.wire.memory import (
+    Memory,
+    MemoryList,
+    MemoryNamespaces,
+    MemoryRow,
+    RememberRequest,
+    RememberResponse,
+)
+from molecule_runtime.core.platform.wire.plugins import InstallPluginRequest, InstallPluginResponse
+from molecule_runtime.core.platform.wire.workspaces import BroadcastRequest, BroadcastResponse
 from molecule_runtime.core.redaction import MIN_VALUE_CHARS, redact_text
 from molecule_runtime.core.secretfile import secret_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from molecule_runtime.core.platform.multipart import FormFile
     from molecule_runtime.core.platform.pools import ConnectionPools
     from molecule_runtime.core.targets import WorkspaceTarget
 
@@ -70,6 +83,15 @@ MAX_UPLOAD_BYTES = 25 * 1024 * 1024
 UPLOAD_TIMEOUT = 60.0
 """Seconds; contract `runtime.md` 18."""
 
+BROADCAST_TIMEOUT = 30.0
+"""Seconds; contract `runtime.md` 7.6."""
+
+INSTALL_TIMEOUT = 300.0
+"""Seconds; contract `runtime.md` 7.6."""
+
+DESKTOP_TIMEOUT = 30.0
+"""Seconds; contract `runtime.md` 7.11."""
+
 MAX_A2A_REQUEST_BYTES = 1024 * 1024
 """The proxy's cap on a message (contract `platform-api.md` 21); checked here so that the sender learns why."""
 
@@ -86,6 +108,7 @@ _peers = TypeAdapter(list[wire.Peer])
 _activity = TypeAdapter(list[wire.ActivityRow])
 _delegations = TypeAdapter(list[wire.Delegation])
 _shared_files = TypeAdapter(list[SharedFile])
+_memories = TypeAdapter(list[MemoryRow])
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +305,109 @@ class PlatformClient:
         path = self._own(f"pending-uploads/{uuid.UUID(file_id)}/ack")
         return await self._call("POST", path, UploadAck.model_validate, json_body={}, timeout=timeout)
 
+    async def upload(self, files: Sequence[FormFile], *, timeout: float = UPLOAD_TIMEOUT) -> list[UploadedFile]:
+        """`POST /workspaces/:id/chat/uploads`: store files for the chat, streamed; one answer for each, in their order."""
+        form = FilesForm(files)
+        read = UploadResponse.model_validate
+        return (await self._call("POST", self._own("chat/uploads"), read, content=form, timeout=timeout)).files
+
+    async def broadcast(self, message: str, *, timeout: float = BROADCAST_TIMEOUT) -> BroadcastResponse:
+        """`POST /workspaces/:id/broadcast`: to every workspace that this one may talk to.
+
+        Raises:
+            AccessDeniedError: nobody enabled it for this workspace.
+        """
+        body = BroadcastRequest(message=message).body()
+        read = BroadcastResponse.model_validate
+        return await self._call("POST", self._own("broadcast"), read, json_body=body, timeout=timeout)
+
+    async def install_plugin(self, source: str, *, timeout: float = INSTALL_TIMEOUT) -> InstallPluginResponse:
+        """`POST /workspaces/:id/plugins`: install a plugin; a workspace that the platform runs restarts for it."""
+        body = InstallPluginRequest(source=source).body()
+        read = InstallPluginResponse.model_validate
+        return await self._call("POST", self._own("plugins"), read, json_body=body, timeout=timeout)
+
+    # --- memory -----------------------------------------------------------------------------------------------------------
+
+    async def remember(self, request: RememberRequest, *, timeout: float = DEFAULT_TIMEOUT) -> RememberResponse:
+        """`POST /workspaces/:id/memories`; both generations of the platform write here.
+
+        Raises:
+            AccessDeniedError: the scope is GLOBAL and the workspace is no root.
+        """
+        read = RememberResponse.model_validate
+        return await self._call("POST", self._own("memories"), read, json_body=request.body(), timeout=timeout)
+
+    async def memories(
+        self, *, scope: str = "", text: str = "", limit: int = 50, timeout: float = DEFAULT_TIMEOUT
+    ) -> list[MemoryRow]:
+        """`GET /workspaces/:id/memories`: the older shape. Without a scope, what this workspace stored itself."""
+        query = {"scope": scope, "q": text, "limit": str(limit)}
+        named = {name: value for name, value in query.items() if value}
+        return await self._call("GET", self._own("memories"), _memories.validate_python, query=named, timeout=timeout)
+
+    async def memory_namespaces(self, *, timeout: float = DEFAULT_TIMEOUT) -> MemoryNamespaces:
+        """`GET /workspaces/:id/v2/namespaces`: where this workspace may read and write.
+
+        Raises:
+            NotFoundError: an older platform.
+            UnavailableError: a platform whose memory is not configured.
+        """
+        path = self._own("v2/namespaces")
+        return await self._call("GET", path, MemoryNamespaces.model_validate, timeout=timeout)
+
+    async def memories_in(
+        self,
+        namespace: str,
+        *,
+        text: str = "",
+        kind: str | None = None,
+        limit: int = 50,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> list[Memory]:
+        """`GET /workspaces/:id/v2/memories`: what one namespace holds, the newest or the best match first."""
+        query = {"namespace": namespace, "q": text, "kind": kind or "", "limit": str(limit)}
+        named = {name: value for name, value in query.items() if value}
+        path = self._own("v2/memories")
+        return (await self._call("GET", path, MemoryList.model_validate, query=named, timeout=timeout)).memories
+
+    async def forget(self, memory_id: str, *, v2: bool, timeout: float = DEFAULT_TIMEOUT) -> wire.StatusResponse:
+        """`DELETE /workspaces/:id/v2/memories/:id`, or without `v2/` on an older platform: a memory of this workspace.
+
+        Raises:
+            NotFoundError: there is none, or another workspace wrote it.
+        """
+        # Older servers answer 500 to what is no UUID (contract `platform-api.md` 8.1), and it never reaches a URL unread.
+        path = self._own(f"{'v2/' if v2 else ''}memories/{uuid.UUID(memory_id)}")
+        return await self._call("DELETE", path, wire.StatusResponse.model_validate, timeout=timeout)
+
+    # --- the desktop ------------------------------------------------------------------------------------------------------
+
+    async def desktop_screenshot(self, *, timeout: float = DESKTOP_TIMEOUT) -> Download:
+        """`GET /workspaces/:id/desktop/screenshot`: a PNG.
+
+        Raises:
+            NotFoundError: this workspace has no desktop.
+        """
+        path = self._own("desktop/screenshot")
+        return await self._ask("GET", path, _download, identify=True, timeout=timeout, most=MAX_UPLOAD_BYTES)
+
+    async def desktop_input(self, event: Mapping[str, Any], *, timeout: float = DESKTOP_TIMEOUT) -> DesktopDone:
+        """`POST /workspaces/:id/desktop/input`: one click, text, key or address.
+
+        Raises:
+            RequestRefusedError: `status` 409 while a person has control.
+        """
+        path = self._own("desktop/input")
+        return await self._call(
+            "POST", path, DesktopDone.model_validate, json_body=event, identify=True, timeout=timeout
+        )
+
+    async def desktop_control(self, *, timeout: float = DESKTOP_TIMEOUT) -> DesktopControl:
+        """`GET /workspaces/:id/desktop/control`: whether a person has control."""
+        path = self._own("desktop/control")
+        return await self._call("GET", path, DesktopControl.model_validate, identify=True, timeout=timeout)
+
     # --- other agents -----------------------------------------------------------------------------------------------------
 
     async def delegate(
@@ -407,7 +533,7 @@ class PlatformClient:
         read: Callable[[Any], _T],
         *,
         json_body: Mapping[str, Any] | None = None,
-        content: bytes | None = None,
+        content: bytes | FilesForm | None = None,
         query: Mapping[str, str] | None = None,
         identify: bool = False,
         timeout: float,
@@ -433,7 +559,7 @@ class PlatformClient:
         path: str,
         take: Callable[[_Answer, str], _T],
         *,
-        content: bytes | None = None,
+        content: bytes | FilesForm | None = None,
         query: Mapping[str, str] | None = None,
         identify: bool = False,
         timeout: float,
@@ -490,7 +616,7 @@ class PlatformClient:
         self,
         method: str,
         path: str,
-        content: bytes | None,
+        content: bytes | FilesForm | None,
         query: Mapping[str, str] | None,
         token: str,
         identify: bool,
@@ -501,15 +627,18 @@ class PlatformClient:
         request = f"{method} {path}"
         url = self.target.platform_url + path
         headers = self._headers(token, identify=identify)
-        if content is not None:
+        if isinstance(content, FilesForm):
+            headers |= {"Content-Type": content.content_type, "Content-Length": str(content.length)}
+        elif content is not None:
             headers["Content-Type"] = "application/json"
         remaining = max(0.001, deadline - time.monotonic())
         limits = httpx.Timeout(remaining, connect=min(connect_timeout or remaining, remaining))
         try:
             with anyio.fail_after(remaining):
                 for _ in range(_MAX_REDIRECTS + 1):
+                    body = content.stream() if isinstance(content, FilesForm) else content
                     outgoing = self._http.build_request(
-                        method, url, params=query, content=content, headers=headers, timeout=limits
+                        method, url, params=query, content=body, headers=headers, timeout=limits
                     )
                     answer = await self._exchange(outgoing, request, most)
                     if answer.status not in {301, 302, 307, 308}:
