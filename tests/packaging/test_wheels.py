@@ -70,6 +70,7 @@ COMMANDS = {
     "molecule-mcp": "molecule-runtime-mcp",
     "molecule-runtime": "molecule-runtime-a2a",
     "molecule-local": "molecule-runtime-localplatform",
+    "molecule-audit": "molecule-runtime-tools",
 }
 """Each command and the wheel that brings it."""
 

@@ -228,6 +228,56 @@ SANDBOX_MEMORY_LIMIT = Variable("SANDBOX_MEMORY_LIMIT", "Memory of run_code, ove
 SANDBOX_TIMEOUT = Variable(
     "SANDBOX_TIMEOUT", "Seconds of one run of run_code, over config.yaml.", kind="number", minimum=0
 )
+AUDIT_LEDGER_DB = Variable(
+    "AUDIT_LEDGER_DB",
+    "File of the audit ledger, or off for none; default audit_ledger.db in CONFIGS_DIR.",
+)
+AUDIT_LEDGER_SALT = Variable(
+    "AUDIT_LEDGER_SALT",
+    "Secret from which the ledger's key is derived; without it the first key of AUDIT_LEDGER_KEY_FILE signs.",
+    secret=True,
+)
+AUDIT_LEDGER_KEY_FILE = Variable(
+    "AUDIT_LEDGER_KEY_FILE",
+    "File of the ledger's keys (0600), made when there is none; default audit_ledger.key beside the ledger.",
+    kind="path",
+)
+AUDIT_LEDGER_CONTENT = Variable(
+    "AUDIT_LEDGER_CONTENT", "Keep arguments and answers in the ledger, redacted, not only their hashes.", kind="flag"
+)
+AUDIT_LEDGER_ANCHOR = Variable(
+    "AUDIT_LEDGER_ANCHOR",
+    "Write the ledger's signed checkpoints into the platform's activity log too, where a process serves one tenant.",
+    kind="flag",
+)
+AUDIT_LOG_PATH = Variable(
+    "AUDIT_LOG_PATH", "File of the audit event lines (JSONL); default audit.jsonl in CONFIGS_DIR.", kind="path"
+)
+OTEL_SDK_DISABLED = Variable("OTEL_SDK_DISABLED", "true: no telemetry, whatever else is set.")
+OTEL_TRACES_EXPORTER = Variable(
+    "OTEL_TRACES_EXPORTER", "Exporter of traces: otlp, console or none; otlp where an endpoint is set."
+)
+OTEL_METRICS_EXPORTER = Variable(
+    "OTEL_METRICS_EXPORTER", "Exporter of metrics: otlp, console or none; otlp where an endpoint is set."
+)
+OTEL_EXPORTER_OTLP_ENDPOINT = Variable(
+    "OTEL_EXPORTER_OTLP_ENDPOINT", "Where traces and metrics go, over HTTP; turns telemetry on.", kind="url"
+)
+OTEL_EXPORTER_OTLP_TRACES_ENDPOINT = Variable(
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "The same, for traces alone: the full URL.", kind="url"
+)
+OTEL_EXPORTER_OTLP_METRICS_ENDPOINT = Variable(
+    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "The same, for metrics alone: the full URL.", kind="url"
+)
+OTEL_EXPORTER_OTLP_PROTOCOL = Variable(
+    "OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf; grpc needs an exporter of its own.", default="http/protobuf"
+)
+OTEL_SERVICE_NAME = Variable("OTEL_SERVICE_NAME", "service.name of the telemetry; default is the command's name.")
+OTEL_RESOURCE_ATTRIBUTES = Variable("OTEL_RESOURCE_ATTRIBUTES", "More attributes of the resource, as key=value,...")
+OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT = Variable(
+    "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",
+    "true, span_only or span_and_event: spans carry arguments and answers of tools, redacted. Anything else: they do not.",
+)
 PLUGINS_DIR = Variable("PLUGINS_DIR", "Folder of the plugins that workspaces share.", default="/plugins", kind="path")
 MOLECULE_PLATFORM_AGENT_IMAGE_BAKED = Variable(
     "MOLECULE_PLATFORM_AGENT_IMAGE_BAKED",

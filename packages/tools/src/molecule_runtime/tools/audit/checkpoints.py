@@ -1,0 +1,163 @@
+"""Signed statements of how far the ledger had come, kept beside it and, by choice, with the platform.
+
+A ledger that lost its end is consistent in itself; only what was written down elsewhere shows that something is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from molecule_runtime.core.identity import origin_of
+from molecule_runtime.core.platform import wire
+from molecule_runtime.tools.audit.records import canonical_json, same, sign
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from molecule_runtime.core.platform.client import PlatformClient
+    from molecule_runtime.tools.audit.keys import Key, KeyRing
+
+METHOD: Final = "audit/checkpoint"
+"""Of the platform's activity rows that hold a checkpoint."""
+
+_MAX_LINE: Final = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """Record `seq` existed at `timestamp`, with this MAC; signed.
+
+    Attributes:
+        head: the MAC of that record.
+        segment: the file that it stands in.
+    """
+
+    seq: int
+    head: str
+    segment: int
+    timestamp: str
+    key_id: str
+    signature: str = ""
+
+    def signed(self, key: Key) -> Checkpoint:
+        """Return it with its signature."""
+        body = asdict(self)
+        del body["signature"]
+        return Checkpoint(**body, signature=sign(key, "checkpoint", canonical_json(body)))
+
+    def is_signed_by(self, key: Key) -> bool:
+        """Tell whether the signature is right."""
+        return same(self.signature, self.signed(key).signature)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON object."""
+        return asdict(self)
+
+
+def file_of(ledger: Path) -> Path:
+    """Return the file of a ledger's checkpoints."""
+    return ledger.with_name(f"{ledger.stem}.checkpoints.jsonl")
+
+
+def append(ledger: Path, checkpoint: Checkpoint) -> None:
+    """Add a line to the file of checkpoints (0600).
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    line = canonical_json(checkpoint.to_json()) + b"\n"
+    descriptor = os.open(file_of(ledger), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, line)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read(file: Path) -> list[Checkpoint]:
+    """Return the checkpoints of a file, none when there is no such file. A last line that a crash cut short does not count.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: a line is not a checkpoint.
+    """
+    try:
+        lines = file.read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
+    found: list[Checkpoint] = []
+    for number, line in enumerate(lines, 1):
+        if number == len(lines) and not line.endswith(b"\n"):
+            break
+        try:
+            found.append(parse(json.loads(line[:_MAX_LINE])))
+        except ValueError as exc:
+            raise ValueError(f"{file}, line {number}: not a checkpoint ({exc})") from None
+    return found
+
+
+def parse(body: object) -> Checkpoint:
+    """Return a checkpoint from its JSON object.
+
+    Raises:
+        ValueError: it is none.
+    """
+    fields = cast("dict[str, Any]", body) if isinstance(body, dict) else {}
+    try:
+        checkpoint = Checkpoint(**fields)
+    except TypeError as exc:
+        raise ValueError(str(exc)) from None
+    texts = (checkpoint.head, checkpoint.timestamp, checkpoint.key_id, checkpoint.signature)
+    if not all(isinstance(value, int) for value in (checkpoint.seq, checkpoint.segment)) or not all(
+        isinstance(value, str) for value in texts
+    ):
+        raise ValueError("a field is of the wrong type")
+    return checkpoint
+
+
+def one_tenant(clients: Iterable[PlatformClient]) -> bool:
+    """Tell whether all of these act for one tenant; what one tenant did is no other platform's business, not even how much."""
+    return len({(origin_of(client.target.platform_url), client.target.org_id) for client in clients}) == 1
+
+
+async def anchor(client: PlatformClient, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint into the activity log of the platform, out of reach of whoever can write the ledger's files.
+
+    Raises:
+        PlatformError: it was not taken.
+    """
+    await client.log_activity(
+        wire.ActivityRequest(
+            activity_type="agent_log",
+            method=METHOD,
+            summary=f"Audit ledger: {checkpoint.seq} records",
+            request_body=checkpoint.to_json(),
+        )
+    )
+
+
+async def anchored(client: PlatformClient) -> list[Checkpoint]:
+    """Return the checkpoints in the newest rows of the platform's activity log, which keeps them for its 7 days.
+
+    Raises:
+        PlatformError: the log cannot be read.
+    """
+    rows = await client.activity(type="agent_log", limit=500)
+    found: list[Checkpoint] = []
+    for row in rows:
+        if row.method == METHOD:
+            body: Mapping[str, Any] | Any = row.request_body
+            try:
+                found.append(parse(body))
+            except ValueError:
+                continue  # somebody else's row
+    return found
+
+
+def unknown_keys(checkpoints: Iterable[Checkpoint], keys: KeyRing) -> set[str]:
+    """Return the ids of keys that signed checkpoints and are not on the ring."""
+    return {checkpoint.key_id for checkpoint in checkpoints} - set(keys.known)

@@ -1,0 +1,198 @@
+"""What the dispatcher writes down: one record of each tool call, on the disk before its answer leaves."""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from molecule_runtime.core import configs_dir, env, logs
+from molecule_runtime.core.errors import MoleculeError
+from molecule_runtime.core.redaction import redact_text
+from molecule_runtime.core.secretfile import expand_home
+from molecule_runtime.tools.audit import checkpoints, keys
+from molecule_runtime.tools.audit.ledger import Appended, Ledger
+from molecule_runtime.tools.audit.records import MAX_CONTENT_CHARS, Event, hash_content
+from molecule_runtime.tools.errors import AuditError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from molecule_runtime.core.platform.client import PlatformClient
+
+logger = logging.getLogger(__name__)
+
+FILE_NAME: Final = "audit_ledger.db"
+
+_WAIT_SECONDS: Final = 15.0
+"""That a call's answer may wait for its record."""
+
+_ANCHOR_SECONDS: Final = 5.0
+_SESSION_FIELDS: Final = ("task_id", "context_id", "session_id")
+_RISKY_ACTIONS: Final = frozenset({"delegate", "approve"})
+_OVERSEEN: Final = frozenset({"create_approval", "create_request", "send_message_to_user"})
+
+
+@dataclass(slots=True)
+class _Waiting:
+    event: Event
+    is_done: bool = False
+    turn: anyio.Event = field(default_factory=anyio.Event)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditSettings:
+    """Where the ledger is and what goes into it.
+
+    Attributes:
+        content: keep arguments and answers, redacted; else their hashes only.
+        anchor: write checkpoints into the platform's activity log too.
+    """
+
+    ledger: Path
+    key_file: Path
+    salt: str = field(default="", repr=False)
+    content: bool = False
+    anchor: bool = False
+
+
+def load_audit_settings(environ: Mapping[str, str], *, ledger: str = "") -> AuditSettings | None:
+    """Return the settings of an environment, or None where the ledger is off.
+
+    Args:
+        environ: the environment.
+        ledger: a file that wins over `AUDIT_LEDGER_DB`.
+
+    Raises:
+        AuditError: `AUDIT_LEDGER_DB` is a URL of another database than SQLite.
+        ConfigurationError: there is no folder for it.
+    """
+    chosen = ledger or env.AUDIT_LEDGER_DB.get(environ)
+    if chosen.lower() in {"off", "none", "0", "false"}:
+        return None
+    if "://" in chosen:
+        scheme, _, rest = chosen.partition("://")
+        if scheme != "sqlite" or not rest.startswith("/"):
+            raise AuditError(f"AUDIT_LEDGER_DB names a {scheme!r} database; the ledger is a SQLite file: give its path")
+        chosen = rest.removeprefix("/")
+    path = expand_home(chosen) if chosen else configs_dir.resolve(environ) / FILE_NAME
+    key_file = env.AUDIT_LEDGER_KEY_FILE.get(environ)
+    return AuditSettings(
+        ledger=path,
+        key_file=expand_home(key_file) if key_file else path.with_suffix(".key"),
+        salt=env.AUDIT_LEDGER_SALT.get(environ),
+        content=env.AUDIT_LEDGER_CONTENT.flag(environ),
+        anchor=env.AUDIT_LEDGER_ANCHOR.flag(environ),
+    )
+
+
+class AuditTrail:
+    """Takes the calls of one process to the ledger. Calls that come together are written together: one lock, one sync.
+
+    A record that cannot be written is an error in the log and never the failure of a call.
+    """
+
+    def __init__(self, settings: AuditSettings) -> None:
+        self._settings = settings
+        self._ledger: Ledger | None = None
+        self._waiting: list[_Waiting] = []
+        self._is_writing = False
+        self._session_id = uuid.uuid4().hex
+
+    async def record(self, event: Event, *, anchor: PlatformClient | None = None) -> None:
+        """Write an event down and return when it is on the disk, or after a while when it cannot be.
+
+        A checkpoint that falls due goes to the activity log of `anchor`, where the settings say so.
+        """
+        mine = _Waiting(event)
+        self._waiting.append(mine)
+        # Shielded: a call that was cancelled has happened all the same.
+        with anyio.move_on_after(_WAIT_SECONDS, shield=True) as scope:
+            while not mine.is_done:
+                if self._is_writing:
+                    await mine.turn.wait()
+                    mine.turn = anyio.Event()
+                else:
+                    await self._write_waiting(anchor)
+        if scope.cancelled_caught:
+            logger.error("an audit record is late: others hold the ledger %s", self._settings.ledger)
+
+    async def tool_call(
+        self,
+        name: str,
+        *,
+        action: str | None,
+        agent_id: str,
+        outcome: str,
+        arguments: Mapping[str, Any] | None,
+        answer: str | None,
+        trace_id: str = "",
+        anchor: PlatformClient | None = None,
+    ) -> None:
+        """Record one call of a tool."""
+        bound = logs.bound()
+        known = (bound[name] for name in _SESSION_FIELDS if bound.get(name))
+        event = Event(
+            agent_id=agent_id,
+            session_id=next(known, self._session_id),
+            operation="tool_call",
+            model_used=name,
+            outcome=outcome,
+            input_hash=hash_content(dict(arguments or {})),
+            output_hash=hash_content(answer),
+            human_oversight_flag=name in _OVERSEEN,
+            risk_flag=action in _RISKY_ACTIONS or outcome == "permission_denied",
+            trace_id=trace_id,
+            content=_content(arguments, answer) if self._settings.content else None,
+        )
+        await self.record(event, anchor=anchor)
+
+    def close(self) -> None:
+        """Close the ledger's file. Blocking."""
+        if self._ledger is not None:
+            self._ledger.close()
+
+    async def _write_waiting(self, anchor: PlatformClient | None) -> None:
+        """Write everything that waits, and let the next of those that came meanwhile do the same."""
+        self._is_writing = True
+        batch, self._waiting = self._waiting, []
+        try:
+            written = await anyio.to_thread.run_sync(self._append, [waiting.event for waiting in batch])
+        except AuditError as exc:
+            logger.error("%d audit records were not written: %s", len(batch), exc)  # noqa: TRY400 - the message says it all
+            written = None
+        finally:
+            self._is_writing = False
+            for waiting in batch:
+                waiting.is_done = True
+            for waiting in (*batch, *self._waiting):
+                waiting.turn.set()
+        if written is not None and written.checkpoint is not None and anchor is not None and self._settings.anchor:
+            await _anchor(anchor, written.checkpoint)
+
+    def _append(self, events: list[Event]) -> Appended:
+        if self._ledger is None:
+            settings = self._settings
+            ring = keys.open_ring(settings.key_file, salt=settings.salt, create=True)
+            self._ledger = Ledger(settings.ledger, ring)
+        return self._ledger.append(events)
+
+
+async def _anchor(client: PlatformClient, checkpoint: checkpoints.Checkpoint) -> None:
+    try:
+        with anyio.fail_after(_ANCHOR_SECONDS):
+            await checkpoints.anchor(client, checkpoint)
+    except (MoleculeError, TimeoutError) as exc:
+        logger.warning("a checkpoint of the audit ledger is not in the platform's activity log: %s", exc)
+
+
+def _content(arguments: Mapping[str, Any] | None, answer: str | None) -> str:
+    """Return arguments and answer as JSON, redacted text by text so that it stays JSON, each cut to half of the room."""
+    half = MAX_CONTENT_CHARS // 2
+    given = redact_text(json.dumps(dict(arguments or {}), ensure_ascii=False, default=str))
+    return json.dumps({"arguments": given[:half], "answer": redact_text(answer or "")[:half]})

@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+
+from molecule_runtime.tools.audit import Event, Ledger, hash_content, open_ring, verify
+from molecule_runtime.tools.audit.keys import rotate
+from molecule_runtime.tools.audit.verify import records
+from molecule_runtime.tools.errors import AuditError, LedgerKeyError
+
+from .audit_support import calls, checked, ring, vandalise, written
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Many threads, each append acknowledged on stdout once it is on the disk. Runs for ever when it is told to.
+WRITER = """
+import pathlib, sys, threading
+from molecule_runtime.tools.audit import Event, Ledger, open_ring
+folder, agent, appends = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+ledger = Ledger(folder / "ledger.db", open_ring(folder / "ledger.key", create=True), segment_records=150, checkpoint_records=40,
+                busy_seconds=60)
+lock = threading.Lock()
+def write(name):
+    done = 0
+    while done < appends or not appends:
+        (record,) = ledger.append([Event(agent_id=agent, operation="tool_call", model_used=name)]).records
+        done += 1
+        with lock:
+            print(record.seq, record.hmac, flush=True)
+threads = [threading.Thread(target=write, args=(f"writer-{number}",), daemon=True) for number in range(25)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+
+
+def test_records_are_numbered_chained_signed_and_verify(tmp_path: Path) -> None:
+    path = written(tmp_path, 3)
+    rows = list(records(path))
+    assert [row.seq for row in rows] == [1, 2, 3, 4]
+    assert [row.operation for row in rows] == ["ledger_open", "tool_call", "tool_call", "tool_call"]
+    assert rows[0].prev_hmac is None
+    assert [later.prev_hmac for _, later in pairwise(rows)] == [row.hmac for row in rows[:-1]]
+    found = checked(path)
+    assert (found.valid, found.events, found.last_seq, found.problem) == (True, 4, 4, "")
+    assert checked(path, agent_id="ws-1").events == 3
+
+
+def test_everything_is_private_from_birth(tmp_path: Path) -> None:
+    written(tmp_path / "new", 2, checkpoint_records=1)
+    old = os.umask(0)
+    try:
+        written(tmp_path / "open", 2, checkpoint_records=1)
+    finally:
+        os.umask(old)
+    for folder in ("new", "open"):
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / folder).iterdir()}
+        assert set(modes) >= {"ledger.db", "ledger.key", "ledger.checkpoints.jsonl"}
+        assert set(modes.values()) == {0o600}
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE entries SET outcome = 'failure' WHERE seq = 2",
+        "DELETE FROM entries WHERE seq = 4",
+        "DELETE FROM head",
+        "UPDATE head SET seq = 2",
+        "INSERT INTO entries SELECT seq + 7, 'x', timestamp, agent_id, session_id, operation, model_used, outcome, input_hash, output_hash,"
+        " human_oversight_flag, risk_flag, trace_id, content, key_id, hmac, hmac FROM entries WHERE seq = 4",
+    ],
+)
+def test_the_file_itself_refuses_anything_but_the_next_record(statement: str, tmp_path: Path) -> None:
+    path = written(tmp_path, 3)
+    with closing(sqlite3.connect(path)) as db, pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        db.execute(statement)
+    assert checked(path).valid
+
+
+@pytest.mark.parametrize(
+    ("statements", "bad"),
+    [
+        (["UPDATE entries SET outcome = 'failure' WHERE seq = 3"], 3),
+        (["UPDATE entries SET timestamp = substr(timestamp, 1, 20) || '000000Z' WHERE seq = 3"], 3),
+        (["UPDATE entries SET human_oversight_flag = 1 WHERE seq = 3"], 3),
+        (["DELETE FROM entries WHERE seq = 3"], 4),
+        (["DELETE FROM entries WHERE seq = 3", "UPDATE entries SET seq = seq - 1 WHERE seq > 3"], 3),
+        (["DELETE FROM entries WHERE seq = 1"], 2),
+        (["DELETE FROM entries WHERE seq > 3"], None),
+        (["DELETE FROM entries WHERE seq > 3", "UPDATE head SET seq = 3, hmac = (SELECT hmac FROM entries WHERE seq = 3)"], None),
+        (["DELETE FROM entries WHERE seq > 3", "DELETE FROM head"], None),
+        (["UPDATE entries SET hmac = 'é' WHERE seq = 2"], 2),
+    ],
+)
+def test_whatever_is_changed_or_taken_away_shows(statements: list[str], bad: int | None, tmp_path: Path) -> None:
+    path = written(tmp_path, 5)
+    ids = {row.seq: row.id for row in records(path)}
+    vandalise(path, *statements)
+    found = checked(path)
+    assert not found.valid
+    renumbered = {"3": ids[4]} if len(statements) == 2 and "seq - 1" in statements[1] else {}
+    assert found.first_bad_id == (None if bad is None else renumbered.get(str(bad), ids[bad]))
+
+
+def test_an_older_copy_of_the_ledger_is_caught_by_a_checkpoint_that_was_kept(tmp_path: Path) -> None:
+    path = written(tmp_path, 3)
+    shutil.copy(path, tmp_path / "older.db")
+    ledger = Ledger(path, ring(tmp_path))
+    ledger.append(calls("the last one"))
+    kept = ledger.checkpoint()
+    ledger.close()
+    assert kept is not None
+    assert kept.seq == 5
+    shutil.copy(tmp_path / "older.db", path)
+    assert "the end was cut off" in checked(path).problem
+    # Who deletes the file of checkpoints too is caught by one that is elsewhere.
+    (tmp_path / "ledger.checkpoints.jsonl").unlink()
+    assert checked(path).valid
+    assert "the end was cut off" in checked(path, anchors=[kept]).problem
+    # And a history that was written anew, even with the key, does not have the record that was signed then.
+    again = Ledger(path, ring(tmp_path))
+    again.append(calls("something else"))
+    again.close()
+    assert "is not the one that a signed checkpoint names" in checked(path, anchors=[kept]).problem
+
+
+def test_a_checkpoint_that_was_changed_is_no_proof(tmp_path: Path) -> None:
+    path = written(tmp_path, 5, checkpoint_records=2)
+    file = tmp_path / "ledger.checkpoints.jsonl"
+    assert checked(path).checkpoints == 3
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([lines[0], lines[1].replace('"seq":4', '"seq":3')]) + "\n")
+    assert "its signature is wrong" in checked(path).problem
+
+
+def test_full_segments_are_sealed_and_the_chain_goes_on_in_the_next(tmp_path: Path) -> None:
+    path = written(tmp_path, 10, segment_records=4)
+    files = sorted(file.name for file in tmp_path.glob("*.db"))
+    assert files[:2] == ["ledger.000002.db", "ledger.000003.db"]
+    rows = list(records(path))
+    assert [row.seq for row in rows] == list(range(1, len(rows) + 1))
+    assert sum(row.operation == "tool_call" for row in rows) == 10
+    found = checked(path)
+    assert (found.valid, found.segments) == (True, len(files))
+    with closing(sqlite3.connect(path)) as db, pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        # A sealed file takes nothing, not even what would follow.
+        db.execute(
+            "INSERT INTO entries SELECT seq + 1, 'x', timestamp, agent_id, session_id, 'tool_call', model_used, outcome, input_hash,"
+            " output_hash, human_oversight_flag, risk_flag, trace_id, content, key_id, hmac, 'y' FROM entries ORDER BY seq DESC LIMIT 1"
+        )
+    (tmp_path / "ledger.000002.db").rename(tmp_path / "archived.db")
+    assert "segment 2 is missing" in checked(path).problem
+    path.rename(tmp_path / "archived-1.db")
+    assert "begins with segment 3" in checked(path).problem
+    assert checked(path, partial=True).valid
+
+
+def test_a_segment_whose_maker_was_killed_is_taken_up(tmp_path: Path) -> None:
+    path = written(tmp_path, 1)
+    ledger = Ledger(path, ring(tmp_path))
+    ledger.rotate()
+    (tmp_path / "ledger.000002.db").touch(0o600)
+    assert checked(path).valid
+    fresh = Ledger(path, ring(tmp_path))
+    (record,) = fresh.append(calls("after")).records
+    ledger.append(calls("and the one that rotated"))
+    for each in (ledger, fresh):
+        each.close()
+    assert record.seq == 5
+    assert (checked(path).valid, checked(path).last_seq) == (True, 6)
+
+
+def test_a_new_key_signs_and_the_old_ones_verify(tmp_path: Path) -> None:
+    path = written(tmp_path, 2)
+    old = ring(tmp_path)
+    new = rotate(tmp_path / "ledger.key")
+    ledger = Ledger(path, new)
+    ledger.append(calls("with the new key"))
+    ledger.close()
+    assert {row.key_id for row in records(path)} == {old.current.id, new.current.id}
+    assert checked(path).valid
+    with pytest.raises(LedgerKeyError, match=new.current.id):
+        verify(path, old)
+    salted = Ledger(path, ring(tmp_path, salt="a salt of the environment"))
+    salted.append(calls("with the salt"))
+    salted.close()
+    with pytest.raises(LedgerKeyError, match="AUDIT_LEDGER_SALT"):
+        checked(path)
+    with (tmp_path / "ledger.key").open("a") as keys:
+        keys.write("salt:a salt of the environment\n")
+    assert checked(path).valid
+    assert all(key.secret.hex() not in repr(ring(tmp_path)) for key in ring(tmp_path).known.values())
+
+
+def test_the_salt_gives_the_key_of_the_contract(tmp_path: Path) -> None:
+    secret = ring(tmp_path, salt="pepper").current.secret
+    # PBKDF2-HMAC-SHA256 of "pepper", 210,000 rounds, as `openssl kdf` computes it.
+    assert secret.hex() == "b95b29b670d0888d1f8ee3d771f3930c7822c4f080f1088a3c656d05dc92f119"
+
+
+def test_a_key_file_that_others_read_or_that_holds_no_key_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.key"
+    with pytest.raises(LedgerKeyError, match="has no key"):
+        open_ring(file, create=False)
+    for content, mode, said in (
+        ("k" * 64, 0o640, "chmod 600"),
+        ("short", 0o600, "32 characters"),
+        ("k" * 70_000, 0o600, "64 KiB"),
+    ):
+        file.write_text(content)
+        file.chmod(mode)
+        with pytest.raises(LedgerKeyError, match=said) as refused:
+            open_ring(file, create=True)
+        assert content not in str(refused.value)
+
+
+def test_processes_that_begin_together_make_one_key(tmp_path: Path) -> None:
+    made: list[str] = []
+    start = threading.Barrier(8)
+
+    def begin() -> None:
+        start.wait(10)
+        made.append(ring(tmp_path).current.id)
+
+    threads = [threading.Thread(target=begin) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(made) == 8
+    assert len(set(made)) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["ledger.key"]
+
+
+def test_a_hundred_writers_in_four_processes_and_a_kill_leave_one_whole_chain(tmp_path: Path) -> None:
+    def start(agent: str, appends: int) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", WRITER, str(tmp_path), agent, str(appends)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    steady = [start(f"ws-{number}", 4) for number in range(3)]
+    doomed = start("ws-doomed", 0)
+    acknowledged: list[str] = []
+    try:
+        assert doomed.stdout is not None
+        acknowledged += [doomed.stdout.readline() for _ in range(60)]
+        doomed.kill()
+        acknowledged += doomed.stdout.readlines()
+        for process in steady:
+            out, _ = process.communicate(timeout=90)
+            assert process.returncode == 0
+            assert len(out.splitlines()) == 100
+            acknowledged += out.splitlines()
+    finally:
+        for process in (*steady, doomed):
+            process.kill()
+            process.wait(10)
+            assert process.stdout is not None
+            process.stdout.close()
+    rows = {row.seq: row.hmac for row in records(tmp_path / "ledger.db")}
+    whole = [line.split() for line in acknowledged if len(line.split()) == 2 and len(line.split()[1]) == 64]
+    assert len(whole) >= 360
+    assert all(rows[int(seq)] == mac for seq, mac in whole), "what was acknowledged is in the ledger"
+    found = checked(tmp_path / "ledger.db")
+    assert (found.problem, found.last_seq) == ("", len(rows))
+    assert found.segments >= 2
+    assert found.checkpoints >= 5
+
+
+def test_text_that_sqlite_or_json_would_trip_over_is_kept_and_verifies(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    ledger = Ledger(path, ring(tmp_path))
+    odd = 'half \ud800 nul \x00 quote " <é> \u2028'
+    ledger.append([Event(agent_id=odd, operation="tool_call", model_used=odd, content=json.dumps(odd))])
+    ledger.close()
+    assert checked(path).valid
+    assert next(row for row in records(path) if row.operation == "tool_call").agent_id == odd.replace("\ud800", "?")
+    assert hash_content(odd) != hash_content(odd.replace("\ud800", "?"))
+    assert hash_content({"b": 1, "a": 2}) == hash_content({"a": 2, "b": 1})
+    assert hash_content(None) is None
+
+
+def test_a_file_that_is_no_ledger_is_said_to_be_none(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    path.write_bytes(b"this is not a database" * 100)
+    with pytest.raises(AuditError, match=str(path)):
+        Ledger(path, ring(tmp_path)).append(calls("x"))
+    with pytest.raises(AuditError, match=str(path)):
+        checked(path)
+    path.unlink()
+    written(tmp_path, 1)
+    vandalise(path, "PRAGMA user_version = 9")
+    with pytest.raises(AuditError, match="newer"):
+        Ledger(path, ring(tmp_path)).append(calls("x"))
+    with pytest.raises(AuditError, match="newer"):
+        checked(path)
