@@ -79,6 +79,7 @@ class FakePlatform:
     secret: str = "inbound-secret-1234567890"  # noqa: S105 - of a fake
     issued: bool = False
     registrations: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    cards_updated: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     cards_seen: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     beats: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     notes: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
@@ -105,6 +106,7 @@ class FakePlatform:
             routes=[
                 Route("/registry/register", self._register, methods=["POST"]),
                 Route("/registry/heartbeat", self._heartbeat, methods=["POST"]),
+                Route("/registry/update-card", self._update_card, methods=["POST"]),
                 Route("/registry/{id}/peers", self._peers),
                 Route("/workspaces/{id}/a2a", self._a2a, methods=["POST"]),
                 Route("/workspaces/{id}/notify", self._notify, methods=["POST"]),
@@ -169,6 +171,12 @@ class FakePlatform:
 
     async def _activity(self, request: Request) -> Response:
         return self._refused(request) or JSONResponse([])
+
+    async def _update_card(self, request: Request) -> Response:
+        if refused := self._refused(request):
+            return refused
+        self.cards_updated.append((await request.json())["agent_card"])
+        return JSONResponse({"status": "updated"})
 
     async def _card(self, _: Request) -> Response:
         return JSONResponse({"name": "a workspace without a server"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, cast
 
@@ -59,6 +59,7 @@ class CardFacts:
         push: whether whoever asks is told of a task's changes.
         configuration: whether the agent works.
         configuration_error: why not, redacted.
+        configuration_warning: what is wrong with an edit of config.yaml that is not in use.
         auth: how senders of messages show that they may.
     """
 
@@ -71,6 +72,7 @@ class CardFacts:
     skills: tuple[Skill, ...]
     configuration: Configuration = Configuration.STARTING
     configuration_error: str = ""
+    configuration_warning: str = ""
     auth: InboundAuth = field(default_factory=InboundAuth)
 
     def served(self) -> AgentCard:
@@ -123,6 +125,8 @@ class CardFacts:
         card["configuration_status"] = self.configuration.value
         if self.configuration_error:
             card["configuration_error"] = self.configuration_error
+        if self.configuration_warning:
+            card["configuration_warning"] = self.configuration_warning
         return card
 
 
@@ -167,6 +171,12 @@ def card_facts(
         skills=skills_of(adapter.skills(), name=name, description=description, tag=adapter.name()),
         auth=auth or InboundAuth(),
     )
+
+
+def with_skills(card: CardFacts, adapter: BaseAdapter) -> CardFacts:
+    """Return a card with what the adapter says now that its agent can do."""
+    skills = skills_of(adapter.skills(), name=card.name, description=card.description, tag=adapter.name())
+    return replace(card, skills=skills)
 
 
 def skills_of(raw: Sequence[Mapping[str, Any]], *, name: str, description: str, tag: str) -> tuple[Skill, ...]:

@@ -74,6 +74,12 @@ class PresenceThread:
         if self._thread is not None:
             self._thread.join(timeout)
 
+    def beat_every(self, seconds: float) -> None:
+        """Change the interval, from any thread; the beat that is due keeps its time."""
+        self.interval = seconds
+        if self._presence is not None:
+            self._presence.interval = seconds
+
     def beat_soon(self) -> None:
         """Ask for a beat now, from any thread."""
         # A loop that closes at this very moment needs no beat any more.

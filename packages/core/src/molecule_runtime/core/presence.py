@@ -103,6 +103,7 @@ class Vitals:
     _failures: int = 0
     _sample_error: str = ""
     _wedged: str = ""
+    _notice: str = ""
 
     def task_started(self, description: str) -> int:
         """Count a task in; returns the handle for `task_finished`."""
@@ -137,6 +138,11 @@ class Vitals:
         with self._lock:
             self._wedged = ""
 
+    def notice(self, text: str) -> None:
+        """Have people see what needs their hand although the agent works; `""` takes it back."""
+        with self._lock:
+            self._notice = text[:_MAX_SAMPLE_ERROR]
+
     @property
     def active_tasks(self) -> int:
         """How many tasks run now."""
@@ -151,7 +157,7 @@ class Vitals:
             request = wire.HeartbeatRequest(
                 workspace_id=workspace_id,
                 error_rate=round(self._failures / self._turns, 4) if self._turns else 0.0,
-                sample_error=wedged or self._sample_error,
+                sample_error=wedged or self._notice or self._sample_error,
                 active_tasks=len(self._tasks),
                 is_busy=bool(self._tasks),
                 uptime_seconds=int(time.monotonic() - self.started),

@@ -91,6 +91,21 @@ class BaseAdapter(ABC):
 
         return await common_setup(self, config)
 
+    async def reload(self, config: AdapterConfig) -> None:
+        """Take a changed prompt or changed skills over while the workspace runs.
+
+        `config` is the object that `setup` and `create_executor` were given; its `prompt_files`, `tools` and `workspace_config`
+        are new, or the text of a prompt file is. The default assembles the system prompt anew where setup did, and gives it to an
+        executor that keeps it in an attribute `system_prompt`. One that keeps it elsewhere overrides this method.
+        """
+        if config.system_prompt is None:
+            return
+        from molecule_runtime.core.adapter.setup import collect_again
+
+        result = await collect_again(self, config)
+        if hasattr(self._executor, "system_prompt"):
+            self._executor.system_prompt = result.system_prompt
+
     @property
     def event_log(self) -> Any:
         """Where this adapter records events; it drops them until somebody sets another."""

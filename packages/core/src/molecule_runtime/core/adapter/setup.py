@@ -38,21 +38,36 @@ if TYPE_CHECKING:
     from molecule_runtime.core.adapter.tool import Tool
     from molecule_runtime.core.adapter.types import AdapterConfig
     from molecule_runtime.core.platform import wire
+    from molecule_runtime.core.plugins import LoadedPlugins
 
 logger = logging.getLogger(__name__)
 
 
 async def common_setup(adapter: BaseAdapter, config: AdapterConfig) -> SetupResult:
     """Do the common part of an adapter's setup."""
-    installed = await anyio.to_thread.run_sync(features.installed)
-    problems = installed.problems
-    plugins = await anyio.to_thread.run_sync(
+    plugins = await _plugins(config)
+    results = await adapter.inject_plugins(config, plugins)
+    problems = _plugin_problems(results)
+    await anyio.to_thread.run_sync(_keep_management_server, adapter, config)
+    return await _collected(adapter, config, plugins, problems)
+
+
+async def collect_again(adapter: BaseAdapter, config: AdapterConfig) -> SetupResult:
+    """Read skills, team and prompt files again and assemble the system prompt anew; plugins stay as they were installed."""
+    return await _collected(adapter, config, await _plugins(config), [])
+
+
+async def _plugins(config: AdapterConfig) -> LoadedPlugins:
+    return await anyio.to_thread.run_sync(
         load_plugins, Path(config.config_path, "plugins"), Path(env.PLUGINS_DIR.get())
     )
-    problems += plugins.problems
-    results = await adapter.inject_plugins(config, plugins)
-    problems += _plugin_problems(results)
-    await anyio.to_thread.run_sync(_keep_management_server, adapter, config)
+
+
+async def _collected(
+    adapter: BaseAdapter, config: AdapterConfig, plugins: LoadedPlugins, others: list[str]
+) -> SetupResult:
+    installed = await anyio.to_thread.run_sync(features.installed)
+    problems = [*installed.problems, *plugins.problems, *others]
     told = await ask_platform(config)
     problems += told.problems
     peers = told.peers
