@@ -20,7 +20,7 @@ import anyio
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from molecule_runtime.core import envelope
+from molecule_runtime.core import envelope, trace_context
 from molecule_runtime.core.errors import (
     AccessDeniedError,
     CredentialRejectedError,
@@ -454,12 +454,18 @@ class PlatformClient:
             PlatformError: the platform refused or could not deliver the message.
         """
         target_id = validate_workspace_id(target_id)
+        # The proxy passes no header on, so the trace goes on in the peer through the message itself.
+        trace = trace_context.outgoing(self._origin)
         body = envelope.message_send(
             text,
             message_id=message_id,
             context_id=context_id,
             files=files,
-            metadata={**(metadata or {}), "source_workspace_id": self.target.id},
+            metadata={
+                **({trace_context.KEY: trace} if trace else {}),
+                **(metadata or {}),
+                "source_workspace_id": self.target.id,
+            },
         )
         encoded = _encode(body)
         path = f"/workspaces/{target_id}/a2a"
@@ -524,6 +530,8 @@ class PlatformClient:
             headers["X-Workspace-ID"] = self.target.id
         if self.target.org_id:
             headers["X-Molecule-Org-Id"] = self.target.org_id
+        if trace := trace_context.outgoing(self._origin):
+            headers[trace_context.KEY] = trace
         return headers
 
     async def _call(
