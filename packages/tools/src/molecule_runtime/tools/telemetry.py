@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sized
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
 from molecule_runtime.core import registry, trace_context
@@ -55,10 +56,10 @@ _APPROVALS: Final = frozenset({"create_approval", "create_request"})
 
 @dataclass(slots=True)
 class ToolSpan:
-    """One call that is being traced."""
+    """One call that is being traced: the span of the tool, and within it that of its operation, where it has one."""
 
     trace_id: str
-    _spans: list[Span]
+    spans: list[Span]
     _result: ToolResult | None = field(default=None)
 
     def finish(self, result: ToolResult) -> None:
@@ -73,7 +74,7 @@ class ToolSpan:
     def set(self, name: str, value: AttributeValue | None) -> None:
         """Set an attribute of every span of the call; nothing for None."""
         if value is not None:
-            for span in self._spans:
+            for span in self.spans:
                 span.set_attribute(name, value)
 
 
@@ -169,7 +170,7 @@ class Telemetry:
     ) -> None:
         from opentelemetry.trace import StatusCode
 
-        spans, result = call._spans, call.result  # noqa: SLF001 - its other half
+        spans, result = call.spans, call.result
         if error is not None:
             call.set("error.type", error)
             for span in spans:
@@ -186,8 +187,8 @@ class Telemetry:
             call.set("a2a.task_id", _text(said.get("delegation_id")))
         elif operation is not None:
             memories = said.get("memories")
-            count = len(memories) if isinstance(memories, (list, tuple)) else said.get("count")
-            spans[-1].set_attribute("gen_ai.memory.record.count", count if isinstance(count, int) else int(error is None))
+            count = len(memories) if isinstance(memories, Sized) else int(error is None)
+            spans[-1].set_attribute("gen_ai.memory.record.count", count)
             if (record := _text(said.get("id") or said.get("memory_id"))) is not None:
                 spans[-1].set_attribute("gen_ai.memory.record.id", record)
         if name in _APPROVALS:
