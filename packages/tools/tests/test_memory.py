@@ -141,7 +141,7 @@ async def test_only_a_root_workspace_stores_what_the_whole_organisation_reads(
     assert said.startswith("the platform lets only root workspaces store GLOBAL memories")
 
 
-async def test_the_tier_is_the_configurations_then_the_environments_and_never_zero_by_mistake() -> None:
+def test_the_tier_is_the_configurations_then_the_environments_and_never_zero_by_mistake() -> None:
     config = WorkspaceConfig.model_validate
     assert tier_of(config({"tier": 0}), {"WORKSPACE_TIER": "3"}) == 0
     assert tier_of(config({}), {"WORKSPACE_TIER": "0"}) == 0

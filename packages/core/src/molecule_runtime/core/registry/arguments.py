@@ -438,7 +438,7 @@ class GoalSet(ToolArguments):
 
     goal: Text = Field(description="The goal, with how you will know that it is reached.")
     cadence_seconds: int = Field(
-        default=3600, ge=300, description="How often, in seconds, the runtime reminds you of the goal."
+        default=3600, ge=300, description="How often, in seconds, the goal should be looked at again."
     )
     source_workspace_id: SourceWorkspace = None
 
