@@ -171,13 +171,17 @@ async def test_what_came_with_a_trace_goes_on_in_it(scripted: Http, pools: Conne
     assert trace_id(span) == "4bf92f3577b34da6a3ce929d0e0e4736"
     assert span.parent is not None
     assert (span.parent.span_id, span.parent.is_remote) == (0x00F067AA0BA902B7, True)
-    # A span of the caller's own, as of the MCP SDK, is nearer.
-    with watched.provider.get_tracer("caller").start_as_current_span("tools/call"), trace_context.continuing(came):
+    # A span of the agent's own framework lies between, in the same trace.
+    with trace_context.continuing(came), watched.provider.get_tracer("agent").start_as_current_span("tools/call"):
         await done(watched.ctx, "get_runtime_identity")
     spans = watched.spans()
     parent = spans["execute_tool get_runtime_identity"].parent
     assert parent is not None
     assert parent == spans["tools/call"].context
+    assert trace_id(spans["tools/call"]) == "4bf92f3577b34da6a3ce929d0e0e4736"
+    with trace_context.continuing(""):
+        await done(watched.ctx, "get_runtime_identity")
+    assert watched.spans()["execute_tool get_runtime_identity"].parent is None
 
 
 async def test_no_tenant_sees_the_trace_of_another(acme: Tenant, globex: Tenant, pools: ConnectionPools) -> None:

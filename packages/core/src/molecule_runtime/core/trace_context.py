@@ -1,12 +1,13 @@
 """The trace that this process takes part in, as W3C text: what came in with a message, and what goes out with a request.
 
-It knows no OpenTelemetry, so that the host and the platform client need none. Only `traceparent` travels: random ids, which say nothing.
+The host and the platform client need no OpenTelemetry for it. Only `traceparent` travels: random ids, which say nothing.
 `tracestate` and baggage may carry what one tenant's system wrote, and stay here.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -19,7 +20,6 @@ KEY = "traceparent"
 
 _SHAPE = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
-_received: ContextVar[str] = ContextVar("molecule_runtime_traceparent_received", default="")
 _outgoing: ContextVar[tuple[str, str]] = ContextVar("molecule_runtime_traceparent_outgoing", default=("", ""))
 
 
@@ -30,17 +30,23 @@ def traceparent(*candidates: object) -> str:
 
 @contextmanager
 def continuing(value: str) -> Generator[None]:
-    """Let what is done within the block, and in tasks that it starts, belong to the trace that a message came with."""
-    token = _received.set(value)
+    """Let what is done within the block, and in tasks that it starts, belong to the trace that a message came with.
+
+    That is of use to whoever traces, and so of none where OpenTelemetry is not loaded: it is never imported for this.
+    """
+    trace, context = sys.modules.get("opentelemetry.trace"), sys.modules.get("opentelemetry.context")
+    if not value or trace is None or context is None:
+        yield
+        return
+    _, trace_id, span_id, flags = value.split("-")
+    sender = trace.SpanContext(
+        int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=trace.TraceFlags(int(flags, 16))
+    )
+    token = context.attach(trace.set_span_in_context(trace.NonRecordingSpan(sender)))
     try:
         yield
     finally:
-        _received.reset(token)
-
-
-def received() -> str:
-    """Return the `traceparent` of the message that is being answered; `""` for none."""
-    return _received.get()
+        context.detach(token)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sized
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from molecule_runtime.core import registry, trace_context
@@ -23,6 +23,7 @@ from molecule_runtime.core.redaction import redact_text
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
+    from opentelemetry.context import Context
     from opentelemetry.metrics import Histogram, MeterProvider
     from opentelemetry.trace import Link, Span, SpanContext, Tracer, TracerProvider
     from opentelemetry.util.types import AttributeValue
@@ -231,19 +232,15 @@ PROCESS: Final = Telemetry()
 """Traces with whatever the process has configured, without content."""
 
 
-def _parent(*, is_shared: bool) -> tuple[Any, list[Link]]:
-    """Return the context to start in (None for the current one) and the links: what calls us, else what sent us the message."""
+def _parent(*, is_shared: bool) -> tuple[Context | None, list[Link]]:
+    """Return the context to start in (None for the current one) and the links: see `Telemetry.tool_call`."""
+    if not is_shared:
+        return None, []
     from opentelemetry import trace
     from opentelemetry.context import Context
 
     caller = trace.get_current_span().get_span_context()
-    if not caller.is_valid and (received := trace_context.received()):
-        caller = _from_traceparent(received)
-    if is_shared:
-        return Context(), [trace.Link(caller)] if caller.is_valid else []
-    if caller.is_valid and caller.is_remote and not trace.get_current_span().get_span_context().is_valid:
-        return trace.set_span_in_context(trace.NonRecordingSpan(caller)), []
-    return None, []
+    return Context(), [trace.Link(caller)] if caller.is_valid else []
 
 
 def _current(span: Span) -> Any:
@@ -255,13 +252,6 @@ def _current(span: Span) -> Any:
 
 def _as_traceparent(context: SpanContext) -> str:
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
-
-
-def _from_traceparent(value: str) -> SpanContext:
-    from opentelemetry.trace import SpanContext, TraceFlags
-
-    _, trace_id, span_id, flags = value.split("-")
-    return SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16)))
 
 
 def _about(
