@@ -10,13 +10,16 @@ from molecule_runtime.core import env
 from molecule_runtime.core.identity import validate_workspace_id
 from molecule_runtime.core.registry.arguments import ToolArguments
 from molecule_runtime.tools import telemetry
+from molecule_runtime.tools.delegation_watch import DelegationWatch
 from molecule_runtime.tools.errors import ToolRefusedError
+from molecule_runtime.tools.journal import Journal
 from molecule_runtime.tools.memory_routes import MemoryRoutes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from molecule_runtime.core.config import WorkspaceConfig
+    from molecule_runtime.core.identity import WorkspaceId
     from molecule_runtime.core.platform.client import PlatformClient
     from molecule_runtime.tools.audit import AuditTrail
     from molecule_runtime.tools.inbox import Inbox
@@ -59,6 +62,8 @@ class ToolContext:
         tier: of the workspace, from its configuration; 0 may write what the whole organisation reads (contract `runtime.md` 6.4).
         state_dir: folder for what is to outlive the process; None where there is none.
         files_root: the folder whose files may be sent to people; None for no folder.
+        journal: the delegations and approvals that are under way; in memory where it has no folder.
+        delegations: what was last seen of delegations.
         memory: which endpoints for memories each platform has, as far as it was asked.
         audit: the ledger that every call goes into; None for no ledger.
         telemetry: traces calls where the process has an OpenTelemetry SDK.
@@ -73,6 +78,8 @@ class ToolContext:
     state_dir: Path | None = None
     files_root: Path | None = None
     memory: MemoryRoutes = field(default_factory=MemoryRoutes)
+    journal: Journal = field(default_factory=Journal)
+    delegations: DelegationWatch = field(default_factory=DelegationWatch)
     audit: AuditTrail | None = None
     telemetry: Telemetry = telemetry.PROCESS
 
@@ -139,7 +146,7 @@ def tier_of(config: WorkspaceConfig | None, environ: Mapping[str, str] | None = 
     return tier if tier >= 0 else DEFAULT_TIER
 
 
-def peer_id_of(value: str, argument: str) -> str:
+def peer_id_of(value: str, argument: str) -> WorkspaceId:
     """Return a peer's id that is safe to address.
 
     Raises:
