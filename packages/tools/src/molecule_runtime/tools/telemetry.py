@@ -105,6 +105,8 @@ class Telemetry:
         """Tell whether anybody looks: an SDK is configured. The API alone, which other libraries load, is nobody."""
         if self._tracer_provider is not None or self._meter_provider is not None:
             return True
+        if "opentelemetry.sdk" not in sys.modules:
+            return False
         trace, metrics = sys.modules.get("opentelemetry.trace"), sys.modules.get("opentelemetry.metrics")
         if trace is not None and not isinstance(
             trace.get_tracer_provider(), (trace.ProxyTracerProvider, trace.NoOpTracerProvider)

@@ -179,7 +179,7 @@ def _rotate(arguments: argparse.Namespace, settings: AuditSettings) -> int:
 
 def _line(record: Record) -> str:
     """Return the stable form of an export: one object with sorted keys; a filter aside, `verify --file` takes it back."""
-    return canonical_json(asdict(record)).decode()
+    return canonical_json(record.to_json()).decode()
 
 
 def _in_words(record: Record) -> str:
