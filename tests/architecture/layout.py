@@ -25,11 +25,16 @@ class Expected:
     """Commands of other members that it may install too."""
 
 
-COMMANDS = frozenset({"molecule-mcp", "molecule-runtime", "molecule-local"})
+COMMANDS = frozenset({"molecule-mcp", "molecule-runtime", "molecule-local", "molecule-audit"})
 
 MEMBERS = {
     "core": Expected(dist="molecule-runtime-core", portions=("core", "mcp_schemas", "mcp_target_resolution")),
-    "tools": Expected(dist="molecule-runtime-tools", portions=("tools",), siblings=frozenset({"core"})),
+    "tools": Expected(
+        dist="molecule-runtime-tools",
+        portions=("tools",),
+        siblings=frozenset({"core"}),
+        scripts=frozenset({"molecule-audit"}),
+    ),
     "skills": Expected(dist="molecule-runtime-skills", portions=("skills",), siblings=frozenset({"core"})),
     "a2a": Expected(
         dist="molecule-runtime-a2a",

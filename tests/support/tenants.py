@@ -158,6 +158,12 @@ class Tenant:
         answer = await self.http.post("/registry/register", json=body, headers=bearer(member))
         assert answer.status_code == 200, answer.text
 
+    async def heartbeat(self, member: Member) -> None:
+        """Say that a workspace is alive and has time, and so have one message of its queue brought to it."""
+        body = {"workspace_id": member.id, "active_tasks": 0}
+        answer = await self.http.post("/registry/heartbeat", json=body, headers=bearer(member))
+        assert answer.status_code == 200, answer.text
+
     async def activity(self, member: Member) -> list[dict[str, Any]]:
         answer = await self.http.get(f"/workspaces/{member.id}/activity", headers=bearer(member))
         assert answer.status_code == 200, answer.text

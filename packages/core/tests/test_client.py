@@ -30,6 +30,7 @@ from molecule_runtime.core.platform.client import MAX_A2A_REQUEST_BYTES, Platfor
 from molecule_runtime.core.platform.multipart import FormFile
 from molecule_runtime.core.platform.pools import ConnectionPools
 from molecule_runtime.core.platform.wire.memory import RememberRequest
+from molecule_runtime.core.platform.wire.requests import CreateApprovalRequest, CreateRequest
 from molecule_runtime.core.tokens import TokenFile
 
 from .support import DEADLINE, TOKEN, Answer, Request, Rotating, ScriptedPlatform, client_of, closed_port, target_of
@@ -40,6 +41,7 @@ Call: TypeAlias = Callable[[PlatformClient], Awaitable[Any]]
 
 ROW = {"id": "ws-1", "name": "one", "status": "online"}
 BEAT = wire.HeartbeatRequest(workspace_id="ws-1")
+ASKED = {"id": "r-1", "kind": "task"}
 DELEGATED = {"delegation_id": "d-1", "status": "delegated", "target_id": "ws-2"}
 REPLY = {"jsonrpc": "2.0", "id": "x", "result": {"kind": "message", "parts": [{"kind": "text", "text": "hi"}]}}
 
@@ -127,6 +129,47 @@ CALLS: dict[str, tuple[Call, str, str, Any, Any, bool]] = {
     ),
     "delegations": (
         lambda c: c.delegations(), "GET", "/workspaces/ws-1/delegations", [{"delegation_id": "d-1", "status": "completed"}], None, False,
+    ),
+    "record_delegation": (
+        lambda c: c.record_delegation("ws-2", "sum", "d-1"), "POST", "/workspaces/ws-1/delegations/record",
+        {"delegation_id": "d-1", "status": "recorded"}, {"target_id": "ws-2", "task": "sum", "delegation_id": "d-1"}, False,
+    ),
+    "queued_message": (
+        lambda c: c.queued_message("ws-2", "q-1"), "GET", "/workspaces/ws-2/a2a/queue/q-1", {"queue_id": "q-1", "status": "queued"},
+        None, True,
+    ),
+    "create_request": (
+        lambda c: c.create_request(CreateRequest(kind="task", recipient_type="user", title="t")), "POST", "/workspaces/ws-1/requests",
+        {"request_id": "r-1", "status": "pending"}, {"kind": "task", "recipient_type": "user", "title": "t"}, False,
+    ),
+    "requests": (lambda c: c.requests(), "GET", "/workspaces/ws-1/requests", [ASKED], None, False),
+    "requests of others": (
+        lambda c: c.requests(incoming=True, status="pending"), "GET", "/workspaces/ws-1/requests/inbox", [ASKED], None, False,
+    ),
+    "request": (
+        lambda c: c.request("r-1"), "GET", "/workspaces/ws-1/requests/r-1", {"request": ASKED, "messages": []}, None, False,
+    ),
+    "respond_request": (
+        lambda c: c.respond_request("r-1", "done"), "POST", "/workspaces/ws-1/requests/r-1/respond",
+        {"status": "done", "request_id": "r-1"}, {"action": "done", "responder_type": "agent", "responder_id": "ws-1"}, False,
+    ),
+    "add_request_message": (
+        lambda c: c.add_request_message("r-1", "why?"), "POST", "/workspaces/ws-1/requests/r-1/messages",
+        {"status": "created", "request_id": "r-1", "message_id": "m-1"},
+        {"body": "why?", "author_type": "agent", "author_id": "ws-1"}, False,
+    ),
+    "cancel_request": (
+        lambda c: c.cancel_request("r-1"), "POST", "/workspaces/ws-1/requests/r-1/cancel",
+        {"status": "cancelled", "request_id": "r-1"}, {}, False,
+    ),
+    "create_approval": (
+        lambda c: c.create_approval(CreateApprovalRequest(action="deploy")), "POST", "/workspaces/ws-1/approvals",
+        {"approval_id": "p-1", "status": "pending"}, {"action": "deploy"}, False,
+    ),
+    "approvals": (lambda c: c.approvals(), "GET", "/workspaces/ws-1/approvals", [{"id": "p-1"}], None, False),
+    "withdraw_approval": (
+        lambda c: c.withdraw_approval("p-1"), "POST", "/workspaces/ws-1/approvals/p-1/withdraw",
+        {"status": "withdrawn", "approval_id": "p-1"}, {}, False,
     ),
     "send_message": (
         lambda c: c.send_message("ws-2", "hi", message_id="m-1"), "POST", "/workspaces/ws-2/a2a", REPLY,
@@ -292,6 +335,15 @@ async def test_a_message_names_its_sender_whatever_its_metadata_claims(
     assert message["metadata"] == {"source_workspace_id": "ws-1", "delegation_id": "d-1"}
     assert message["contextId"] == "c-1"
     assert len(message["parts"]) == 2
+
+
+async def test_an_id_of_a_row_is_never_a_path(platform: ScriptedPlatform, pools: ConnectionPools) -> None:
+    async with client_of(platform, pools) as client:
+        for identifier in ("..", "a/b", "", "a?x=1", "r" * 129):
+            for ask in (client.request, client.withdraw_approval):
+                with pytest.raises(RequestRefusedError, match="letters, digits"):
+                    await ask(identifier)
+    assert platform.requests == []
 
 
 # What comes back

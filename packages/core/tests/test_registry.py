@@ -54,7 +54,8 @@ VALID: dict[str, dict[str, Any]] = {
     "inbox_pop": {"activity_id": "a-1"},
     "chat_history": {"peer_id": "peer-1", "limit": 500, "before_ts": "2026-01-31T09:30:00Z"},
     "commit_memory": {"content": "the user likes tea", "scope": "TEAM"},
-    "recall_memory": {"scope": ""},
+    "recall_memory": {"scope": "", "kind": "summary", "limit": 50},
+    "forget_memory": {"memory_id": "m-1"},
     "goal_get": {},
     "goal_set": {"goal": "ship it", "cadence_seconds": 300},
     "goal_clear": {},
@@ -62,6 +63,12 @@ VALID: dict[str, dict[str, Any]] = {
     "task_add": {"title": "write tests"},
     "task_update": {"task_id": "t-1", "next_action": ""},
     "task_complete": {"task_id": "t-1"},
+    "list_inbox": {"status": "pending"},
+    "check_requests": {},
+    "get_request": {"request_id": "r-1"},
+    "respond_request": {"request_id": "r-1", "action": "done", "message": "it runs"},
+    "add_request_message": {"request_id": "r-1", "message": "which branch?"},
+    "cancel_request": {"request_id": "r-1"},
 }
 """One call of every tool."""
 
@@ -79,7 +86,13 @@ BEYOND: list[tuple[str, dict[str, Any]]] = [
     ("create_request", {"kind": "wish"}),
     ("create_request", {"title": ""}),
     ("create_request", {"priority": "high"}),
+    ("create_request", {"wait_secs": -1}),
     ("create_approval", {"action": ""}),
+    ("create_approval", {"wait_secs": 601}),
+    ("check_requests", {"status": "open"}),
+    ("respond_request", {"action": "denied"}),
+    ("add_request_message", {"message": ""}),
+    ("cancel_request", {"request_id": ""}),
     ("install_plugin", {"source": ""}),
     ("desktop_click", {"x": -1}),
     ("desktop_click", {"y": True}),
@@ -102,7 +115,10 @@ BEYOND: list[tuple[str, dict[str, Any]]] = [
     ("chat_history", {"limit": 501}),
     ("commit_memory", {"content": ""}),
     ("commit_memory", {"scope": "local"}),
+    ("commit_memory", {"kind": "rumour"}),
     ("recall_memory", {"scope": "ALL"}),
+    ("recall_memory", {"limit": 51}),
+    ("forget_memory", {"memory_id": ""}),
     ("goal_set", {"goal": ""}),
     ("goal_set", {"cadence_seconds": 299}),
     ("task_list", {"limit": 0}),
@@ -239,10 +255,15 @@ def test_required_arguments_are_those_of_the_contract() -> None:
         "inbox_pop": ["activity_id"],
         "chat_history": ["peer_id"],
         "commit_memory": ["content"],
+        "forget_memory": ["memory_id"],
         "goal_set": ["goal"],
         "task_add": ["title"],
         "task_update": ["task_id"],
         "task_complete": ["task_id"],
+        "get_request": ["request_id"],
+        "respond_request": ["request_id", "action"],
+        "add_request_message": ["request_id", "message"],
+        "cancel_request": ["request_id"],
     }
 
 
@@ -256,7 +277,10 @@ def test_defaults_are_those_of_the_contract_in_schema_and_model() -> None:
     assert defaults == {
         ("send_message_to_user", "attachments"): [],
         ("create_request", "detail"): "",
+        ("create_request", "recipient_id"): "",
+        ("create_request", "wait_secs"): 0,
         ("create_approval", "reason"): "",
+        ("create_approval", "wait_secs"): 0,
         ("desktop_screenshot", "path"): "",
         ("desktop_click", "button"): 1,
         ("desktop_type", "delay_ms"): 0,
@@ -265,12 +289,18 @@ def test_defaults_are_those_of_the_contract_in_schema_and_model() -> None:
         ("inbox_peek", "limit"): 10,
         ("chat_history", "limit"): 20,
         ("commit_memory", "scope"): "LOCAL",
+        ("commit_memory", "source"): "",
+        ("commit_memory", "kind"): "fact",
         ("recall_memory", "query"): "",
         ("recall_memory", "scope"): "",
+        ("recall_memory", "limit"): 20,
         ("goal_set", "cadence_seconds"): 3600,
         ("task_list", "status"): "",
         ("task_list", "limit"): 20,
         ("task_add", "next_action"): "",
+        ("list_inbox", "status"): "",
+        ("check_requests", "status"): "",
+        ("respond_request", "message"): "",
     }
     for (name, argument), default in defaults.items():
         call = {key: value for key, value in VALID[name].items() if key != argument}
@@ -391,7 +421,7 @@ def test_the_sections_hold_every_tool_once_in_registration_order() -> None:
     sections = [A2A_SECTION, DISPLAY_SECTION, INBOX_SECTION, MEMORY_SECTION, WORK_SECTION]
     assert sections[:2] == ["a2a", "display"]
     assert MEMORY_SECTION == "memory"
-    assert [len(in_section(section)) for section in sections] == [13, 7, 3, 2, 7]
+    assert [len(in_section(section)) for section in sections] == [19, 7, 3, 3, 7]
     assert sorted(spec.name for section in sections for spec in in_section(section)) == sorted(tool_names())
     assert [spec.name for spec in in_section(INBOX_SECTION)] == ["wait_for_message", "inbox_peek", "inbox_pop"]
     assert in_section("nowhere") == []
@@ -406,7 +436,7 @@ def test_texts_mention_only_tools_that_exist_and_the_tools_own_arguments(spec: T
     assert set(re.findall(r"`([^`]*)`", spec.short + spec.when_to_use)) <= known
     fields = {
         *("workspace_id", "source_workspace_id", "task_id", "delegation_id", "activity_id", "in_progress", "not_found"),
-        *("created_at", "mime_type", "file_path"),
+        *("created_at", "mime_type", "file_path", "info_requested"),
     }
     argument_texts = " ".join(schema["description"] for schema in spec.input_schema["properties"].values())
     words = set(re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", f"{spec.short} {spec.when_to_use} {argument_texts}"))
@@ -442,6 +472,9 @@ def test_the_tools_that_only_read_are_known() -> None:
         "recall_memory",
         "goal_get",
         "task_list",
+        "list_inbox",
+        "check_requests",
+        "get_request",
     ]
 
 
@@ -453,10 +486,13 @@ def test_what_overwrites_or_removes_says_that_it_is_destructive() -> None:
         "desktop_type",
         "desktop_key",
         "inbox_pop",
+        "forget_memory",
         "goal_set",
         "goal_clear",
         "task_update",
         "task_complete",
+        "respond_request",
+        "cancel_request",
     ]
 
 

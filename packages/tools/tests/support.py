@@ -9,6 +9,7 @@ from tests.support.tenants import WAIT_SECONDS, target
 
 from molecule_runtime.core.platform.client import PlatformClient
 from molecule_runtime.tools import Permissions, ToolContext, ToolResult, dispatch
+from molecule_runtime.tools.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,10 +28,17 @@ def context(
     permissions: Permissions = OPERATOR,
     inbox: Inbox | None = None,
     delegation_timeout: float = 30.0,
+    journal: Journal | None = None,
 ) -> ToolContext:
     """A context that serves workspaces at URLs."""
     clients = {member.id: PlatformClient(target(url, member), pools) for url, member in served}
-    return ToolContext(clients=clients, permissions=permissions, inbox=inbox, delegation_timeout=delegation_timeout)
+    return ToolContext(
+        clients=clients,
+        permissions=permissions,
+        inbox=inbox,
+        delegation_timeout=delegation_timeout,
+        journal=journal or Journal(),
+    )
 
 
 async def run(ctx: ToolContext, tool: str, **arguments: Any) -> ToolResult:

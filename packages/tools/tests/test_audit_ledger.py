@@ -99,7 +99,13 @@ def test_the_file_itself_refuses_anything_but_the_next_record(statement: str, tm
         (["DELETE FROM entries WHERE seq = 3", "UPDATE entries SET seq = seq - 1 WHERE seq > 3"], 3),
         (["DELETE FROM entries WHERE seq = 1"], 2),
         (["DELETE FROM entries WHERE seq > 3"], None),
-        (["DELETE FROM entries WHERE seq > 3", "UPDATE head SET seq = 3, hmac = (SELECT hmac FROM entries WHERE seq = 3)"], None),
+        (
+            [
+                "DELETE FROM entries WHERE seq > 3",
+                "UPDATE head SET seq = 3, hmac = (SELECT hmac FROM entries WHERE seq = 3)",
+            ],
+            None,
+        ),
         (["DELETE FROM entries WHERE seq > 3", "DELETE FROM head"], None),
         (["UPDATE entries SET hmac = 'é' WHERE seq = 2"], 2),
     ],

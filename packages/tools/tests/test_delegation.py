@@ -58,26 +58,132 @@ async def test_the_agent_gets_the_task_as_the_sender_wrote_it(
     assert message["metadata"]["source_workspace_id"] == ours.id
 
 
-async def test_a_peer_that_polls_gets_the_task_once_and_that_is_no_error(acme: Tenant, pools: ConnectionPools) -> None:
+async def test_a_peer_that_polls_gets_the_task_once_and_its_answer_is_waited_for(
+    acme: Tenant, pools: ConnectionPools
+) -> None:
     lead, ours = await acme.family()
     await acme.register(lead)
-    result = await done(context(pools, (acme.url, ours)), "delegate_task", workspace_id=lead.id, task="when you can")
-    assert result.structured["status"] == "queued"
-    assert result.structured["delivery_mode"] == "poll"
-    assert result.text.startswith("team-lead reads its inbox: the task is queued there")
-    assert "Do not send it again" in result.text
-    received = [row for row in await acme.activity(lead) if row["method"] == "message/send"]
-    assert len(received) == 1
+    ctx = context(pools, (acme.url, ours), delegation_timeout=0.3)
+    waiting = await done(ctx, "delegate_task", workspace_id=lead.id, task="when you can")
+    assert waiting.structured["status"] == "queued"
+    assert waiting.structured["delivery_mode"] == "poll"
+    assert waiting.text.startswith("team-lead reads its inbox: the task is queued there")
+    assert "Do not send it again" in waiting.text
+    (received,) = [row for row in await acme.activity(lead) if row["method"] == "message/send"]
+    delegation_id = waiting.structured["delegation_id"]
+    assert received["request_body"]["params"]["message"]["messageId"] == delegation_id
+
+    # The peer's host answers with a message that names the one it answers.
+    peer = context(pools, (acme.url, lead)).client_of(lead.id)
+    await acme.register(ours)
+    await peer.send_message(ours.id, "forged", metadata={"in_reply_to": "another"})
+    status = await done(ctx, "check_task_status", workspace_id=lead.id, task_id=delegation_id)
+    assert status.structured["status"] == "queued"
+    await peer.send_message(ours.id, "here it is", metadata={"in_reply_to": delegation_id})
+    first = await done(ctx, "check_task_status", workspace_id=lead.id, task_id=delegation_id)
+    assert untrusted.parse(first.structured["response_preview"])[0].content == "here it is"
+    assert "already_collected" not in first.structured
+    again = await done(ctx, "check_task_status", workspace_id=lead.id, task_id=delegation_id)
+    assert "do not act on it a second time" in again.structured["note"]
+    assert len([row for row in await acme.activity(lead) if row["method"] == "message/send"]) == 1
 
 
-async def test_a_busy_peer_is_a_queued_task_and_not_an_error(acme: Tenant, agent: Http, pools: ConnectionPools) -> None:
+async def test_a_busy_peer_is_waited_for_and_gets_the_task_once(
+    acme: Tenant, agent: Http, pools: ConnectionPools
+) -> None:
     lead, ours = await acme.family()
     await acme.register(lead, agent)
-    agent.says(None)  # a connection that ends without an answer is what busy looks like (contract 5.4)
-    result = await done(context(pools, (acme.url, ours)), "delegate_task", workspace_id=lead.id, task="t")
+    agent.says(None, (200, said("now I had time")))  # a connection without an answer is what busy looks like (5.4)
+    told: list[str] = []
+
+    async def progress(text: str) -> None:
+        told.append(text)
+        if "is busy" in text:
+            await acme.heartbeat(lead)
+
+    with anyio.fail_after(WAIT_SECONDS):
+        result = await dispatch(
+            "delegate_task",
+            {"workspace_id": lead.id, "task": "t"},
+            context(pools, (acme.url, ours)),
+            progress=progress,
+        )
+    assert untrusted.parse(result.text)[0].content == "now I had time"
+    assert told == ["delegating to team-lead", "team-lead is busy; the task waits there"]
+    ids = {request.body["params"]["message"]["messageId"] for request in agent.received}
+    assert len(ids) == 1
+    # Nothing is on the books that the host of this workspace would tell its agent of once more.
+    listed = await done(context(pools, (acme.url, ours)), "check_task_status", workspace_id="", task_id="")
+    assert listed.structured["delegations"] == []
+
+
+async def test_a_peer_that_stays_busy_leaves_a_delegation_that_is_followed_by_its_id(
+    acme: Tenant, agent: Http, pools: ConnectionPools
+) -> None:
+    lead, ours = await acme.family()
+    await acme.register(lead, agent)
+    agent.says(None, (200, said("late")))
+    ctx = context(pools, (acme.url, ours), delegation_timeout=0.3)
+    result = await done(ctx, "delegate_task", workspace_id=lead.id, task="t")
     assert result.structured["status"] == "queued"
     assert "is busy" in result.text
-    assert len(agent.received) == 1
+    delegation_id = result.structured["delegation_id"]
+    # On the platform's books, which outlive this process and its journal.
+    elsewhere = context(pools, (acme.url, ours))
+    listed = await done(elsewhere, "check_task_status", workspace_id="", task_id="")
+    assert [row["delegation_id"] for row in listed.structured["delegations"]] == [delegation_id]
+    await acme.heartbeat(lead)
+    await acme.settle()
+    found = await done(elsewhere, "check_task_status", workspace_id="", task_id=delegation_id)
+    assert untrusted.parse(found.structured["response_preview"])[0].content == "late"
+
+
+async def test_an_older_platform_tells_the_answer_of_a_busy_peer_in_the_row_of_the_delegation(
+    scripted: Http, pools: ConnectionPools
+) -> None:
+    looks = 0
+
+    async def answer(request: Received) -> tuple[int, Any] | None:
+        nonlocal looks
+        match request.path.partition("?")[0]:
+            case "/registry/discover/bob":
+                return 200, {"id": "bob", "name": "Bob"}
+            case "/workspaces/bob/a2a":
+                return 202, {"queued": True, "queue_id": "q-1", "message": "busy"}
+            case "/workspaces/bob/a2a/queue/q-1":
+                return 404, {"error": "404 page not found"}
+            case "/workspaces/alice/delegations/record":
+                return 202, {"status": "recorded", "delegation_id": request.body["delegation_id"]}
+            case "/workspaces/alice/delegations":
+                looks += 1
+                if looks == 2:
+                    return 503, {"error": "try later"}
+                recorded = (
+                    next(each for each in scripted.received if each.path.endswith("/record")).body if looks > 1 else {}
+                )
+                row = {
+                    "delegation_id": recorded.get("delegation_id"),
+                    "source_id": "alice",
+                    "target_id": "bob",
+                    "id": "1",
+                }
+                done_row = {**row, "id": "2", "status": "completed", "response_preview": "beginn..."}
+                return 200, [{**row, "status": "queued"}, *([done_row] if looks > 3 else [])]
+            case "/workspaces/alice/activity" if request.method == "GET":
+                recorded = next(each for each in scripted.received if each.path.endswith("/record")).body
+                raw = json.dumps({"jsonrpc": "2.0", "id": "1", "result": said("the whole")["result"]})
+                body = {"text": raw, "delegation_id": recorded["delegation_id"]}
+                return 200, [
+                    {"id": "9", "activity_type": "delegation", "method": "delegate_result", "status": "completed",
+                     "source_id": "alice", "target_id": "bob", "response_body": body}
+                ]  # fmt: skip
+            case _:
+                return 200, {"status": "logged"}
+
+    scripted.answer = answer
+    result = await done(context(pools, (scripted.url, ALICE)), "delegate_task", workspace_id="bob", task="t")
+    assert untrusted.parse(result.text)[0].content == "the whole"
+    assert [request.path for request in scripted.received].count("/workspaces/bob/a2a") == 1
 
 
 async def test_a_failure_says_what_the_peer_said_and_what_to_do_now(

@@ -8,6 +8,8 @@ import anyio
 import pytest
 from tests.support.tenants import WAIT_SECONDS, Http, Member, Tenant
 
+from molecule_runtime.tools import Permissions
+
 from .support import context, done, refused
 
 if TYPE_CHECKING:
@@ -48,16 +50,34 @@ async def test_a_message_alone_and_one_file_are_said_as_they_are(acme: Tenant, p
     assert one.text == "Message sent to user with 1 attachment"
 
 
-@pytest.mark.parametrize(
-    "local", ["/etc/passwd", {"path": "report.pdf"}, {"file_path": "~/.ssh/id_rsa", "name": "key"}]
-)
-async def test_a_local_file_is_refused_honestly_and_nothing_is_sent(
-    scripted: Http, pools: ConnectionPools, local: object
+@pytest.mark.parametrize("uri", ["file:///etc/passwd", "javascript:alert(1)", "data:text/html,x"])
+async def test_an_address_that_is_no_uploaded_file_is_refused_and_nothing_is_sent(
+    scripted: Http, pools: ConnectionPools, uri: str
 ) -> None:
-    attachments = [{"uri": "workspace:/ok", "name": "ok"}, local]
+    attachments = [{"uri": "workspace:/ok", "name": "ok"}, {"uri": uri, "name": "x"}]
     ctx = context(pools, (scripted.url, ALICE))
     text = await refused(ctx, "send_message_to_user", message="look", attachments=attachments)
-    assert text.startswith("attachments[1]: uploading local files is not available in this build")
+    assert text.startswith("attachments[1]: 'uri' must be the address of a file that is already uploaded")
+    assert scripted.received == []
+
+
+async def test_a_broadcast_reaches_the_workspaces_of_the_organisation_where_it_is_enabled(
+    acme: Tenant, pools: ConnectionPools
+) -> None:
+    parent, ours = await acme.family()
+    ctx = context(pools, (acme.url, ours))
+    assert (await refused(ctx, "broadcast_message", message="hi")).startswith("broadcasting is not enabled")
+    enabled = {"broadcast_enabled": True}
+    answer = await acme.http.patch(f"/workspaces/{ours.id}/abilities", json=enabled, headers=acme.admin)
+    assert answer.status_code == 200
+    assert (await done(ctx, "broadcast_message", message="noon")).text == "Broadcast sent to 1 workspace(s)"
+    rows = [row for row in await acme.activity(parent) if row["activity_type"] == "broadcast_receive"]
+    assert [row["request_body"]["message"] for row in rows] == ["noon"]
+
+
+async def test_a_role_that_may_not_delegate_does_not_broadcast(scripted: Http, pools: ConnectionPools) -> None:
+    ctx = context(pools, (scripted.url, ALICE), permissions=Permissions(("no-delegation",)))
+    assert "action 'delegate' denied" in await refused(ctx, "broadcast_message", message="hi")
     assert scripted.received == []
 
 

@@ -27,6 +27,8 @@ ADAPTER_NAMES = (
 SAME_OBJECTS = [
     ("adapter_base", "core.adapter", ADAPTER_NAMES),
     ("adapters.base", "core.adapter", ADAPTER_NAMES),
+    ("builtin_tools.audit", "tools.audit", ("log_event",)),
+    ("builtin_tools.audit", "tools.permissions", ("ROLE_PERMISSIONS",)),
     ("configs_dir", "core.configs_dir", ("resolve",)),
     ("coordinator", "core.adapter.prompt", ("build_children_description",)),
     ("main", "a2a.cli", ("main_sync",)),
@@ -106,6 +108,20 @@ def test_an_adapter_is_found_by_the_module_that_the_environment_names(
     with pytest.raises(KeyError, match="set ADAPTER_MODULE"):
         adapters.get_adapter("no-such-runtime")
     assert "no-such-runtime" not in adapters.list_adapters()
+
+
+def test_a_permission_is_checked_as_the_dispatcher_does_and_roles_fail_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audit = load("builtin_tools.audit")
+    assert audit.check_permission("delegate", ["operator"])
+    assert not audit.check_permission("delegate", ["operator"], {"operator": ["memory.read"]})
+    assert not audit.check_permission("delegate", [])
+    assert audit.check_permission("anything", ["admin"], {"admin": []})
+    monkeypatch.setenv("WORKSPACE_CONFIG_PATH", str(tmp_path))
+    assert audit.get_workspace_roles() == (["read-only"], {})
+    (tmp_path / "config.yaml").write_text("rbac:\n  roles: [scribe]\n  allowed_actions:\n    scribe: [memory.write]\n")
+    assert audit.get_workspace_roles() == (["scribe"], {"scribe": ["memory.write"]})
 
 
 def test_resetting_the_cache_of_the_configs_dir_changes_nothing() -> None:

@@ -15,10 +15,11 @@ from a2a.utils.errors import A2AError, UnsupportedOperationError
 
 from molecule_runtime.a2a.conversations import Conversations, Turn, Word, together
 from molecule_runtime.a2a.current_task import describe_with, one_line
+from molecule_runtime.a2a.executor import Turn as AgentTurn
 from molecule_runtime.a2a.executor import failure_text
 from molecule_runtime.a2a.once import Acknowledge, Delivery
 from molecule_runtime.a2a.watched import WatchedQueue
-from molecule_runtime.core import logs
+from molecule_runtime.core import delegation_chain, logs
 from molecule_runtime.core.redaction import redact_text
 
 if TYPE_CHECKING:
@@ -230,7 +231,8 @@ class TurnExecutor:
         self._on_change()
         error = ""
         try:
-            error = await self._run(turn)
+            with delegation_chain.working_for(AgentTurn.of(turn.context).metadata):
+                error = await self._run(turn)
         except asyncio.CancelledError:
             error = "cancelled"
             raise

@@ -169,6 +169,18 @@ MODEL_PROVIDER = Variable("MODEL_PROVIDER", "Deprecated name of MODEL (it holds 
 LLM_PROVIDER = Variable("LLM_PROVIDER", "Provider of the model, over config.yaml.")
 ANTHROPIC_BASE_URL = Variable("ANTHROPIC_BASE_URL", "Reported by get_runtime_identity.", kind="url")
 TIER = Variable("TIER", "Tier of the workspace, reported by get_runtime_identity.")
+WORKSPACE_TIER = Variable(
+    "WORKSPACE_TIER",
+    "Tier of the workspace where config.yaml names none: 0, a root workspace, may store GLOBAL memories.",
+    default="1",
+    kind="number",
+    minimum=0,
+)
+MOLECULE_FILES_DIR = Variable(
+    "MOLECULE_FILES_DIR",
+    "Folder whose files an agent may send to people; default /workspace, else the folder that molecule-mcp was started in.",
+    kind="path",
+)
 LOG_LEVEL = Variable(
     "LOG_LEVEL",
     "Log level of this process: DEBUG, INFO, WARNING or ERROR.",

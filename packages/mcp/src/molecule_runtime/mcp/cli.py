@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import sys
 
@@ -94,7 +95,9 @@ def main(argv: list[str] | None = None) -> int:
         logger.warning("%s; its default is used", lenient)
 
     from molecule_runtime.mcp.server import serve_stdio
+    from molecule_runtime.tools.telemetry_sdk import configure
 
+    settings = dataclasses.replace(settings, telemetry=configure(environ, service="molecule-mcp"))
     try:
         anyio.run(serve_stdio, settings, environ)
     except McpError as exc:

@@ -26,6 +26,8 @@ from molecule_runtime.mcp.store import InboxStore
 from molecule_runtime.mcp.supervisor import Supervisor
 from molecule_runtime.mcp.transport import session_streams
 from molecule_runtime.tools import Permissions, RuntimeIdentity, ToolContext, dispatch
+from molecule_runtime.tools.audit import AuditTrail
+from molecule_runtime.tools.context import tier_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
@@ -106,12 +108,21 @@ async def open_context(
             stack.callback(store.close)
             await anyio.to_thread.run_sync(store.release_dead_leases)
             inbox = PolledInbox(store, {target.id: mailbox_of(target) for target in settings.targets})
+        audit: AuditTrail | None = None
+        if settings.audit is not None:
+            audit = AuditTrail(settings.audit)
+            stack.callback(audit.close)
         context = ToolContext(
             clients=clients,
             permissions=await anyio.to_thread.run_sync(load_permissions, settings.config_dir, environ),
             inbox=inbox,
             identity=_identity(settings, environ),
             delegation_timeout=settings.delegation_timeout,
+            tier=await anyio.to_thread.run_sync(load_tier, settings.config_dir, environ),
+            state_dir=settings.state_dir,
+            files_root=settings.files_root,
+            audit=audit,
+            telemetry=settings.telemetry,
         )
         yield context, Supervisor(settings, clients, store, inbox)
 
@@ -148,6 +159,15 @@ def load_permissions(folder: Path, environ: Mapping[str, str] | None = None) -> 
     except (ConfigurationError, OSError) as exc:
         logger.warning("the tools are read-only, since the roles of this workspace are not readable: %s", exc)
         return Permissions.read_only()
+
+
+def load_tier(folder: Path, environ: Mapping[str, str] | None = None) -> int:
+    """Return the tier of `config.yaml`, else that of the environment."""
+    try:
+        return tier_of(load_config(folder, environ), environ)
+    except ConfigurationError:
+        # load_permissions has said so already.
+        return tier_of(None, environ)
 
 
 async def _stop_on_signal(background: anyio.abc.TaskGroup) -> None:

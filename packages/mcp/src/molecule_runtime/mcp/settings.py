@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from molecule_runtime.core import configs_dir, env
 from molecule_runtime.core.identity import short_id
 from molecule_runtime.core.secretfile import expand_home
 from molecule_runtime.core.targets import WorkspaceTarget, resolve_targets
+from molecule_runtime.tools.audit import AuditSettings, load_audit_settings
+from molecule_runtime.tools.files import files_root
+from molecule_runtime.tools.telemetry import PROCESS, Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 MAX_POLL_HINT = 60
 """Seconds; contract `runtime.md` 5.3."""
@@ -31,6 +34,9 @@ class McpSettings:
     Attributes:
         state_dir: folder of the inbox file.
         config_dir: folder of config.yaml.
+        files_root: folder whose files may be sent to people; None for none.
+        audit: where the audit ledger is; None for no ledger.
+        telemetry: what traces the calls.
         poll_hint: seconds that the instructions tell the agent to wait for messages each turn; 0 for not at all.
         agent_name: for the agent card; None for the default, which names the workspace.
     """
@@ -38,6 +44,9 @@ class McpSettings:
     targets: tuple[WorkspaceTarget, ...]
     state_dir: Path
     config_dir: Path
+    files_root: Path | None = None
+    audit: AuditSettings | None = None
+    telemetry: Telemetry = PROCESS
     heartbeat: bool = True
     inbox: bool = True
     poll_hint: int = DEFAULT_POLL_HINT
@@ -67,6 +76,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> McpSettings:
         targets=tuple(targets),
         state_dir=state_dir,
         config_dir=config_dir,
+        files_root=files_root(environ, started_in=_started_in()),
+        audit=load_audit_settings(env.current() if environ is None else environ, folder=state_dir),
         heartbeat=not env.MOLECULE_MCP_DISABLE_HEARTBEAT.flag(environ),
         inbox=not env.MOLECULE_MCP_DISABLE_INBOX.flag(environ),
         poll_hint=_poll_hint(env.MOLECULE_MCP_POLL_TIMEOUT_SECS.get(environ)),
@@ -77,6 +88,14 @@ def load_settings(environ: Mapping[str, str] | None = None) -> McpSettings:
         agent_description=env.MOLECULE_AGENT_DESCRIPTION.get(environ),
         agent_skills=tuple(skill for skill in skills if skill),
     )
+
+
+def _started_in() -> Path | None:
+    try:
+        return Path.cwd()
+    except OSError:
+        # Somebody removed it.
+        return None
 
 
 def _poll_hint(value: str) -> int:

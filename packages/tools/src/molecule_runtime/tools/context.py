@@ -6,14 +6,25 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
+from molecule_runtime.core import env
 from molecule_runtime.core.identity import validate_workspace_id
 from molecule_runtime.core.registry.arguments import ToolArguments
+from molecule_runtime.tools import telemetry
+from molecule_runtime.tools.delegation_watch import DelegationWatch
 from molecule_runtime.tools.errors import ToolRefusedError
+from molecule_runtime.tools.journal import Journal
+from molecule_runtime.tools.memory_routes import MemoryRoutes
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from molecule_runtime.core.config import WorkspaceConfig
+    from molecule_runtime.core.identity import WorkspaceId
     from molecule_runtime.core.platform.client import PlatformClient
+    from molecule_runtime.tools.audit import AuditTrail
     from molecule_runtime.tools.inbox import Inbox
     from molecule_runtime.tools.permissions import Permissions
+    from molecule_runtime.tools.telemetry import Telemetry
 
 ArgumentsT = TypeVar("ArgumentsT", bound=ToolArguments)
 
@@ -22,6 +33,9 @@ Progress: TypeAlias = Callable[[str], Awaitable[None]]
 
 DELEGATION_TIMEOUT = 300.0
 """Seconds that `delegate_task` waits for its answer; contract `runtime.md` 7.3."""
+
+DEFAULT_TIER = 1
+"""Where neither the configuration nor the environment names one; contract `runtime.md` 6.4."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +59,14 @@ class ToolContext:
         clients: by workspace id; at least one.
         inbox: None where this process does not poll.
         delegation_timeout: seconds that a synchronous delegation may take.
+        tier: of the workspace, from its configuration; 0 may write what the whole organisation reads (contract `runtime.md` 6.4).
+        state_dir: folder for what is to outlive the process; None where there is none.
+        files_root: the folder whose files may be sent to people; None for no folder.
+        journal: the delegations and approvals that are under way; in memory where it has no folder.
+        delegations: what was last seen of delegations.
+        memory: which endpoints for memories each platform has, as far as it was asked.
+        audit: the ledger that every call goes into; None for no ledger.
+        telemetry: traces calls where the process has an OpenTelemetry SDK.
     """
 
     clients: Mapping[str, PlatformClient]
@@ -52,6 +74,14 @@ class ToolContext:
     inbox: Inbox | None = None
     identity: RuntimeIdentity = field(default_factory=RuntimeIdentity)
     delegation_timeout: float = DELEGATION_TIMEOUT
+    tier: int = DEFAULT_TIER
+    state_dir: Path | None = None
+    files_root: Path | None = None
+    memory: MemoryRoutes = field(default_factory=MemoryRoutes)
+    journal: Journal = field(default_factory=Journal)
+    delegations: DelegationWatch = field(default_factory=DelegationWatch)
+    audit: AuditTrail | None = None
+    telemetry: Telemetry = telemetry.PROCESS
 
     def client_of(self, workspace_id: str) -> PlatformClient:
         """Return the client of a served workspace.
@@ -94,8 +124,29 @@ class Call(Generic[ArgumentsT]):
         """The client of the workspace that acts."""
         return self.context.acting(self.arguments.acting_workspace_id)
 
+    def require(self, action: str) -> None:
+        """Check an action that the registry leaves to the tool, because adapters rely on its list of gated tools.
 
-def peer_id_of(value: str, argument: str) -> str:
+        Raises:
+            ToolRefusedError: no role allows it.
+        """
+        if not self.context.permissions.allows(action):
+            raise ToolRefusedError(self.context.permissions.denial(action))
+
+
+def tier_of(config: WorkspaceConfig | None, environ: Mapping[str, str] | None = None) -> int:
+    """Return the tier of a workspace: what its configuration names, else `WORKSPACE_TIER`, else `DEFAULT_TIER`."""
+    if config is not None and "tier" in config.model_fields_set:
+        return config.tier
+    try:
+        tier = int(env.WORKSPACE_TIER.get(environ))
+    except ValueError:
+        # It must not count as 0, which may do most.
+        return DEFAULT_TIER
+    return tier if tier >= 0 else DEFAULT_TIER
+
+
+def peer_id_of(value: str, argument: str) -> WorkspaceId:
     """Return a peer's id that is safe to address.
 
     Raises:

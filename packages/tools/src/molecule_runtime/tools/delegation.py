@@ -1,118 +1,115 @@
-"""Tools that give work to a peer: delegate_task, delegate_task_async, check_task_status."""
+"""Tools that give work to a peer: delegate_task, delegate_task_async, check_task_status.
+
+A synchronous delegation is one message through the platform's proxy. When the peer is busy or reads its inbox, the platform only
+acknowledges it: from then on the answer is looked for, and the message is never sent again.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
-import logging
-import time
-import uuid
-from typing import TYPE_CHECKING, Any
+import random
+from typing import TYPE_CHECKING, Any, Final
 
-from molecule_runtime.core import envelope, untrusted
-from molecule_runtime.core.errors import AccessDeniedError, NotFoundError, PlatformError
-from molecule_runtime.core.identity import display_name
-from molecule_runtime.core.platform import wire
+import anyio
+
+from molecule_runtime.core import delegation_chain, envelope, untrusted
+from molecule_runtime.core.errors import (
+    AccessDeniedError,
+    NotFoundError,
+    PlatformError,
+    PlatformTimeoutError,
+    PlatformUnreachableError,
+    UnavailableError,
+    UnexpectedResponseError,
+)
+from molecule_runtime.core.identity import display_name, short_id
+from molecule_runtime.tools import delegation_records as records
 from molecule_runtime.tools.context import peer_id_of
+from molecule_runtime.tools.delegation_following import Following
+from molecule_runtime.tools.delegation_status import listed, status_of
 from molecule_runtime.tools.errors import ToolRefusedError
+from molecule_runtime.tools.journal import Owner
 from molecule_runtime.tools.result import MAX_TEXT_BYTES, ToolResult, as_json, bounded
 
 if TYPE_CHECKING:
+    from molecule_runtime.core.identity import WorkspaceId
+    from molecule_runtime.core.platform import wire
     from molecule_runtime.core.platform.client import PlatformClient
     from molecule_runtime.core.registry.arguments import CheckTaskStatus, DelegateTask
     from molecule_runtime.tools.context import Call
 
-logger = logging.getLogger(__name__)
-
-MAX_SUMMARY_CHARS = 256
-"""Contract `runtime.md` 7.5."""
-
-MAX_ERROR_CHARS = 4096
-"""Contract `runtime.md` 7.5."""
-
-MAX_PREVIEW_BYTES = 1024
-"""The platform cuts a preview at 300 (contract `platform-api.md` 6.2)."""
-
-_ADVICE = "Try another peer, do it yourself, or tell the user that it could not be done."
+_ADVICE: Final = "Try another peer, do it yourself, or tell the user that it could not be done."
+_START_ATTEMPTS: Final = 3
 
 
 async def delegate_task(call: Call[DelegateTask]) -> ToolResult:
     """Give a task to a peer and return its answer."""
     client = call.client
-    peer_id = _other(client, call.arguments.workspace_id)
+    peer_id = _receiver(client, call.arguments.workspace_id)
     peer = await _discover(client, peer_id)
     name = display_name(peer.name) or peer_id
-    await call.progress(f"delegating to {name}")
-    started = time.monotonic()
-    try:
-        answer = await client.send_message(peer_id, call.arguments.task, timeout=call.context.delegation_timeout)
-    except PlatformError as exc:
-        answer = envelope.Failure(message=str(exc))
-    await _record(client, peer_id, name, call.arguments.task, answer, time.monotonic() - started)
+    entry = await _begin(call, client, "sync", peer_id)
+    following = Following(call, client, entry, name)
+    async with following.progress():
+        answer = await _ask(call, client, entry, following)
+        if isinstance(answer, envelope.Accepted):
+            answer = await following.until_answered(answer)
+    await following.log(answer)
     match answer:
         case envelope.Reply():
-            text = answer.text or "(no response)"
-            wrapped = untrusted.wrap(bounded(text), source="peer", workspace_id=peer_id, name=name)
-            return ToolResult(
-                text=wrapped,
-                structured={
-                    "status": "completed",
-                    "workspace_id": peer_id,
-                    "name": name,
-                    "state": answer.state,
-                    "text": bounded(text),
-                },
-            )
+            await following.collect("completed", answer.text)
+            return _replied(peer_id, name, answer)
         case envelope.Accepted():
-            where = "reads its inbox" if answer.mode == "poll" else "is busy"
-            text = (
-                f"{name} {where}: the task is queued there and will be delivered. Do not send it again; "
-                "an answer arrives as a message in your own inbox (wait_for_message)."
-            )
-            structured = {"status": "queued", "workspace_id": peer_id, "name": name, "delivery_mode": answer.mode}
-            return ToolResult(text=text, structured=structured)
+            return _waits(entry, name, answer)
         case envelope.Failure():
-            said = bounded(answer.message, MAX_TEXT_BYTES // 2)
-            return ToolResult(
-                text=f"DELEGATION FAILED to {name}: {said}\n{_ADVICE}",
-                structured={"status": "failed", "workspace_id": peer_id, "name": name, "error": said},
-                is_error=True,
-            )
+            if not following.uncertain:
+                await following.collect("failed", answer.message)
+            return _failed(entry, name, answer, uncertain=following.uncertain)
 
 
 async def delegate_task_async(call: Call[DelegateTask]) -> ToolResult:
     """Start a durable delegation and return its id at once."""
     client = call.client
-    peer_id = _other(client, call.arguments.workspace_id)
-    # A key per call: the same text on purpose is a new delegation, and a retry of this very request is not (contract 20.3, 50).
-    response = await client.delegate(peer_id, call.arguments.task, idempotency_key=uuid.uuid4().hex)
-    data = {
+    peer_id = _receiver(client, call.arguments.workspace_id)
+    entry = await _begin(call, client, "async", peer_id)
+    response = await _start(call, client, entry)
+    data: dict[str, Any] = {
         "delegation_id": response.delegation_id,
         "workspace_id": peer_id,
         "status": response.status,
         "note": "check_task_status with this delegation_id as task_id returns the result",
     }
+    if response.warning:
+        data["warning"] = bounded(response.warning, 512)
     return as_json(data)
 
 
 async def check_task_status(call: Call[CheckTaskStatus]) -> ToolResult:
-    """Return the state of one delegation, or of the newest ten."""
-    rows = _fold(await call.client.delegations())
+    """Return the state of one delegation with its answer, or of the newest ten."""
     wanted = call.arguments.task_id.strip()
-    if not wanted:
-        newest = [_delegation_json(row) for row in list(rows.values())[:10]]
-        data: dict[str, Any] = {"delegations": newest, "count": len(newest)}
-        return ToolResult(text=json.dumps(data, ensure_ascii=False), structured=data)
-    row = rows.get(wanted)
-    data = {"status": "not_found", "delegation_id": wanted} if row is None else _delegation_json(row)
+    data = await (status_of(call, wanted) if wanted else listed(call))
     return ToolResult(text=json.dumps(data, ensure_ascii=False), structured=data)
 
 
-def _other(client: PlatformClient, value: str) -> str:
+def _receiver(client: PlatformClient, value: str) -> WorkspaceId:
+    """Return the peer that is to do the task; not the own workspace, and nobody through whom the task came."""
     peer_id = peer_id_of(value, "workspace_id")
     if peer_id == client.workspace_id:
         raise ToolRefusedError(
             "workspace_id is your own workspace: delegating to yourself would wait for yourself. "
             "Do the task, or choose a peer (list_peers)."
+        )
+    chain = delegation_chain.current()
+    way = " -> ".join([*map(short_id, chain), "you"])
+    if peer_id in chain:
+        raise ToolRefusedError(
+            f"workspace_id: the task that you are at came from workspace {peer_id} ({way}): handing it back would make you wait for each"
+            " other. Say what you found, or ask what you need to know, in your answer."
+        )
+    if len(chain) >= delegation_chain.MAX_LENGTH:
+        raise ToolRefusedError(
+            f"workspace_id: the task was handed on {len(chain)} times already ({way}). Do it yourself, or answer that you cannot."
         )
     return peer_id
 
@@ -128,57 +125,117 @@ async def _discover(client: PlatformClient, peer_id: str) -> wire.Discovered:
         ) from None
 
 
-async def _record(
-    client: PlatformClient, peer_id: str, name: str, task: str, answer: envelope.Answer, seconds: float
-) -> None:
-    """Write the exchange into our own activity log, so that chat_history shows both sides. Best effort."""
-    request = wire.ActivityRequest(
-        activity_type="a2a_send",
-        method="message/send",
-        source_id=client.workspace_id,
-        target_id=peer_id,
-        summary=f"Delegated to {name}: {task}"[:MAX_SUMMARY_CHARS],
-        status="error" if isinstance(answer, envelope.Failure) else "ok",
-        duration_ms=int(seconds * 1000),
-        request_body={"task": task},
-    )
-    if isinstance(answer, envelope.Reply):
-        request = request.model_copy(update={"response_body": {"result": answer.text}})
-    elif isinstance(answer, envelope.Failure):
-        request = request.model_copy(update={"error_detail": answer.message[:MAX_ERROR_CHARS]})
+async def _begin(
+    call: Call[DelegateTask], client: PlatformClient, mode: records.Mode, peer_id: WorkspaceId
+) -> records.Entry:
+    journal, task = call.context.journal, call.arguments.task
+    return await journal.run(lambda db: records.begin(db, journal, Owner.of(client), mode, peer_id, task))
+
+
+async def _ask(
+    call: Call[DelegateTask], client: PlatformClient, entry: records.Entry, following: Following
+) -> envelope.Answer:
+    """Send the task, unless the platform has it already. The id of the delegation is that of the message, however often it is sent."""
+    if entry.state == "queued":
+        return envelope.Accepted(mode="busy" if entry.queue_id else "poll", queue_id=entry.queue_id)
+    metadata = {
+        "delegation_id": entry.delegation_id,
+        delegation_chain.METADATA_KEY: delegation_chain.handed_on_by(client.target.id),
+    }
     try:
-        await client.log_activity(request)
+        return await client.send_message(
+            entry.target_id,
+            call.arguments.task,
+            message_id=entry.delegation_id,
+            metadata=metadata,
+            timeout=call.context.delegation_timeout,
+        )
     except PlatformError as exc:
-        logger.info("the delegation to %s is not in the activity log: %s", peer_id, exc)
+        following.uncertain = may_have_arrived(exc)
+        await _gave_up(call, client, entry, exc)
+        return envelope.Failure(message=str(exc))
 
 
-def _fold(rows: list[wire.Delegation]) -> dict[str, wire.Delegation]:
-    """Keep one row per delegation, newest first: the one with a result, else the one in a final state.
+async def _start(call: Call[DelegateTask], client: PlatformClient, entry: records.Entry) -> wire.DelegateResponse:
+    """Have the platform begin a delegation; its key makes it safe to ask again when nobody knows whether it did."""
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            response = await client.delegate(entry.target_id, call.arguments.task, idempotency_key=entry.intent)
+        except (PlatformTimeoutError, PlatformUnreachableError, UnavailableError) as exc:
+            if attempt < _START_ATTEMPTS:
+                pause = 2.0 ** (attempt - 2) * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
+                stated = exc.retry_after if isinstance(exc, UnavailableError) else None
+                await anyio.sleep(max(pause, min(stated or 0, 10)))
+                continue
+            await _gave_up(call, client, entry, exc)
+            raise
+        except PlatformError as exc:
+            await _gave_up(call, client, entry, exc)
+            raise
+        await call.context.journal.run(
+            functools.partial(
+                records.started, whose=Owner.of(client), intent=entry.intent, delegation_id=response.delegation_id
+            )
+        )
+        return response
 
-    A June server has one row each; an April one has two (contract `platform-api.md` 6.2).
-    """
-    folded: dict[str, wire.Delegation] = {}
-    for row in rows:
-        key = row.delegation_id or ""
-        known = folded.get(key)
-        if key and (known is None or _weight(row) > _weight(known)):
-            folded[key] = row
-    return folded
+
+async def _gave_up(call: Call[Any], client: PlatformClient, entry: records.Entry, exc: PlatformError) -> None:
+    state: records.State = "unknown" if may_have_arrived(exc) else "failed"
+    await call.context.journal.run(lambda db: records.moved(db, Owner.of(client), entry.delegation_id, state))
 
 
-def _weight(row: wire.Delegation) -> int:
-    final = row.status in {"completed", "failed"}
-    return 2 * final + (row.response_preview is not None and row.status != "queued")
+def may_have_arrived(exc: PlatformError) -> bool:
+    """Tell whether a request may have been taken although it failed."""
+    if isinstance(exc, UnavailableError):
+        return exc.delivered is not False
+    return isinstance(exc, (PlatformTimeoutError, UnexpectedResponseError))
 
 
-def _delegation_json(row: wire.Delegation) -> dict[str, Any]:
-    data = row.model_dump(
-        mode="json",
-        exclude_none=True,
-        include={"delegation_id", "source_id", "target_id", "status", "summary", "created_at", "updated_at", "error"},
+def _replied(peer_id: str, name: str, answer: envelope.Reply) -> ToolResult:
+    text = bounded(answer.text or "(no response)")
+    structured: dict[str, Any] = {
+        "status": "completed",
+        "workspace_id": peer_id,
+        "name": name,
+        "state": answer.state,
+        "text": text,
+    }
+    if answer.files:
+        structured["files"] = [
+            {"uri": file.uri, "name": file.name, "mime_type": file.mime_type} for file in answer.files
+        ]
+    return ToolResult(text=untrusted.wrap(text, source="peer", workspace_id=peer_id, name=name), structured=structured)
+
+
+def _waits(entry: records.Entry, name: str, answer: envelope.Accepted) -> ToolResult:
+    where = "reads its inbox" if answer.mode == "poll" else "is busy"
+    text = (
+        f"{name} {where}: the task is queued there and will be delivered. Do not send it again: ask with check_task_status "
+        f"(task_id {entry.delegation_id}), or see whether the answer arrives as a message."
     )
-    # A queued row's preview is the platform's own acknowledgement, never an answer (contract `platform-api.md` 6.2).
-    if row.response_preview and row.status == "completed":
-        preview = bounded(row.response_preview, MAX_PREVIEW_BYTES)
-        data["response_preview"] = untrusted.wrap(preview, source="peer", workspace_id=row.target_id)
-    return data
+    structured = {
+        "status": "queued",
+        "workspace_id": entry.target_id,
+        "name": name,
+        "delivery_mode": answer.mode,
+        "delegation_id": entry.delegation_id,
+    }
+    return ToolResult(text=text, structured=structured)
+
+
+def _failed(entry: records.Entry, name: str, answer: envelope.Failure, *, uncertain: bool) -> ToolResult:
+    said = bounded(answer.message, MAX_TEXT_BYTES // 2)
+    structured: dict[str, Any] = {
+        "status": "failed",
+        "workspace_id": entry.target_id,
+        "name": name,
+        "error": said,
+    }
+    advice = _ADVICE
+    if uncertain:
+        structured |= {"status": "unknown", "delegation_id": entry.delegation_id}
+        advice = f"The same call again within the hour counts as the same delegation, not as a second one. {_ADVICE}"
+    return ToolResult(text=f"DELEGATION FAILED to {name}: {said}\n{advice}", structured=structured, is_error=True)

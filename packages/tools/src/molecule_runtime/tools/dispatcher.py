@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -12,9 +13,11 @@ from pydantic import ValidationError
 
 from molecule_runtime.core import registry
 from molecule_runtime.core.errors import MoleculeError
+from molecule_runtime.core.platform.client import INSTALL_TIMEOUT
 from molecule_runtime.core.redaction import redact_text
-from molecule_runtime.tools import delegation, inbox, messaging, peers
+from molecule_runtime.tools import delegation, display, inbox, memory, messaging, peers, plugins, work
 from molecule_runtime.tools.context import Call, Progress, ToolContext
+from molecule_runtime.tools.observing import observed
 from molecule_runtime.tools.result import ToolResult, bounded, failed, fitted
 
 if TYPE_CHECKING:
@@ -38,6 +41,25 @@ _IMPLEMENTATIONS: Final[Mapping[str, Implementation]] = {
     "inbox_peek": inbox.inbox_peek,
     "inbox_pop": inbox.inbox_pop,
     "chat_history": peers.chat_history,
+    "commit_memory": memory.commit_memory,
+    "recall_memory": memory.recall_memory,
+    "forget_memory": memory.forget_memory,
+    "broadcast_message": messaging.broadcast_message,
+    "install_plugin": plugins.install_plugin,
+    "desktop_status": display.desktop_status,
+    "desktop_screenshot": display.desktop_screenshot,
+    "desktop_click": display.desktop_click,
+    "desktop_type": display.desktop_type,
+    "desktop_key": display.desktop_key,
+    "desktop_open_url": display.desktop_open_url,
+    "desktop_wait_for_control": display.desktop_wait_for_control,
+    "goal_get": work.goal_get,
+    "goal_set": work.goal_set,
+    "goal_clear": work.goal_clear,
+    "task_list": work.task_list,
+    "task_add": work.task_add,
+    "task_update": work.task_update,
+    "task_complete": work.task_complete,
 }
 
 _DEADLINE = 90.0
@@ -56,7 +78,11 @@ async def dispatch(
     name: str, arguments: Mapping[str, Any] | None, context: ToolContext, *, progress: Progress | None = None
 ) -> ToolResult:
     """Run one tool. Never raises for a failure of the tool: that is a result with `is_error`. Cancellation passes through."""
-    return fitted(await _dispatch(name, arguments, context, progress or _no_progress))
+
+    async def run() -> ToolResult:
+        return fitted(await _dispatch(name, arguments, context, progress or _no_progress))
+
+    return await observed(name, arguments, context, run)
 
 
 async def _dispatch(
@@ -66,33 +92,48 @@ async def _dispatch(
         spec = registry.by_name(name)
     except KeyError:
         close = difflib.get_close_matches(name, registry.tool_names(), n=1)
-        return failed(f"Unknown tool: {bounded(name, 80)}{f'. Did you mean {close[0]}?' if close else ''}")
+        return _refused(
+            "unknown_tool", f"Unknown tool: {bounded(name, 80)}{f'. Did you mean {close[0]}?' if close else ''}"
+        )
     try:
         validated = spec.arguments.model_validate(dict(arguments or {}))
     except ValidationError as exc:
-        return failed(_argument_errors(spec, exc))
+        return _refused("invalid_arguments", _argument_errors(spec, exc))
     if spec.permission is not None and not context.permissions.allows(spec.permission):
-        return failed(context.permissions.denial(spec.permission))
+        return _refused("permission_denied", context.permissions.denial(spec.permission))
     implementation = _IMPLEMENTATIONS.get(name)
     if implementation is None:
-        return failed(f"{name} is not available in this build of molecule-runtime-tools")
+        return _refused("not_available", f"{name} is not available in this build of molecule-runtime-tools")
     call: Call[Any] = Call(arguments=validated, context=context, progress=progress)
     deadline = _deadline(name, validated, context)
     try:
         with anyio.fail_after(deadline):
             return await implementation(call)
     except TimeoutError:
-        return failed(f"{name} did not finish within {deadline:.0f} s; what it began may still be going on")
+        return _refused(
+            "timeout", f"{name} did not finish within {deadline:.0f} s; what it began may still be going on"
+        )
     except MoleculeError as exc:
-        return failed(redact_text(str(exc)))
+        return _refused(type(exc).__name__, redact_text(str(exc)))
     except Exception as exc:  # the top of a call: a defect in one tool must cost that call only
         logger.exception("%s failed", name)
-        return failed(f"{name} failed by a defect of molecule-runtime ({type(exc).__name__}); its log has the details")
+        return _refused(
+            type(exc).__name__,
+            f"{name} failed by a defect of molecule-runtime ({type(exc).__name__}); its log has the details",
+        )
+
+
+def _refused(error_type: str, text: str) -> ToolResult:
+    return dataclasses.replace(failed(text), error_type=error_type)
 
 
 def _deadline(name: str, arguments: Any, context: ToolContext) -> float:
     if name == "wait_for_message":
         return float(arguments.timeout_secs) + _GRACE
+    if name == "desktop_wait_for_control":
+        return float(arguments.timeout_s) + _GRACE
+    if name == "install_plugin":
+        return INSTALL_TIMEOUT + _GRACE
     if name == "delegate_task":
         return context.delegation_timeout + _GRACE
     return _DEADLINE

@@ -2,6 +2,9 @@
 
     ToolsError (MoleculeError)
     ├── ToolRefusedError     the tool did not do what was asked; the text is for the agent
+    │   ├── ApprovalDeniedError                  a person said no
+    │   └── ApprovalTimeoutError (TimeoutError)  nobody decided in time
+    ├── JournalError         the journal of delegations and approvals cannot be used
     └── AuditError           the audit ledger cannot be used
         └── LedgerKeyError   a key of it is missing or not usable
 
@@ -19,6 +22,34 @@ class ToolsError(MoleculeError):
 
 class ToolRefusedError(ToolsError):
     """The tool could not do what was asked; the message tells the agent what to do instead."""
+
+
+class ApprovalDeniedError(ToolRefusedError):
+    """A person said no: the action must not be done, and not be asked for again in other words.
+
+    Attributes:
+        request_id: of the request that was answered.
+    """
+
+    def __init__(self, message: str, *, request_id: str) -> None:
+        super().__init__(message)
+        self.request_id = request_id
+
+
+class ApprovalTimeoutError(ToolRefusedError, TimeoutError):
+    """Nobody decided in time, which is not a no: the action may be asked for again.
+
+    Attributes:
+        request_id: of the request, which was taken back.
+    """
+
+    def __init__(self, message: str, *, request_id: str) -> None:
+        super().__init__(message)
+        self.request_id = request_id
+
+
+class JournalError(ToolsError):
+    """The journal could not be read or written; the message names the file and the remedy."""
 
 
 class AuditError(ToolsError):

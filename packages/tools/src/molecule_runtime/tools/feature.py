@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import json
+import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molecule_runtime.core import registry
+from molecule_runtime.core import env, registry
 from molecule_runtime.core.adapter.team import build_team_routing_payload
 from molecule_runtime.core.adapter.tool import Tool, ToolOutput
 from molecule_runtime.core.config import load_config
 from molecule_runtime.core.errors import ConfigurationError
-from molecule_runtime.tools.context import RuntimeIdentity, ToolContext
+from molecule_runtime.tools.audit import AuditTrail, open_trail
+from molecule_runtime.tools.context import RuntimeIdentity, ToolContext, tier_of
 from molecule_runtime.tools.dispatcher import available_tools, dispatch
+from molecule_runtime.tools.files import files_root
 from molecule_runtime.tools.permissions import Permissions
+from molecule_runtime.tools.telemetry_sdk import configure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from molecule_runtime.core.adapter import AdapterConfig
+    from molecule_runtime.core.config import WorkspaceConfig
     from molecule_runtime.core.platform import wire
     from molecule_runtime.core.platform.client import PlatformClient
     from molecule_runtime.core.registry import ToolSpec
+
+logger = logging.getLogger(__name__)
 
 ROUTE_TOOL = "route_task_to_team"
 """Contract `workspace-host.md` 16."""
@@ -47,10 +55,16 @@ def tools(config: AdapterConfig, *, children: Sequence[wire.Peer] = ()) -> list[
     platform = config.platform
     if platform is None:
         return []
+    read = _configuration(config)
     context = ToolContext(
         clients={platform.workspace_id: platform},
-        permissions=_permissions(config),
+        permissions=Permissions.read_only() if read is None else Permissions.from_config(read.rbac),
         identity=RuntimeIdentity(model=config.model, workspace_id=config.workspace_id),
+        tier=tier_of(read),
+        state_dir=Path(config.state_dir) if config.state_dir else None,
+        files_root=files_root(),
+        audit=_audit(config),
+        telemetry=configure(env.current(), service="molecule-runtime"),
     )
     implemented = available_tools()
     found = [
@@ -63,11 +77,19 @@ def tools(config: AdapterConfig, *, children: Sequence[wire.Peer] = ()) -> list[
     return found
 
 
-def _permissions(config: AdapterConfig) -> Permissions:
+def _audit(config: AdapterConfig) -> AuditTrail | None:
     try:
-        return Permissions.from_config((config.workspace_config or load_config(config.config_path)).rbac)
+        return open_trail(env.current(), folder=Path(config.state_dir) if config.state_dir else None)
+    except ConfigurationError as exc:
+        logger.error("there is no audit ledger: %s", exc)  # noqa: TRY400 - the message says it all
+        return None
+
+
+def _configuration(config: AdapterConfig) -> WorkspaceConfig | None:
+    try:
+        return config.workspace_config or load_config(config.config_path)
     except ConfigurationError:
-        return Permissions.read_only()
+        return None
 
 
 def _tool(spec: ToolSpec, context: ToolContext) -> Tool:

@@ -32,11 +32,13 @@ class ToolResult:
         text: for the model.
         structured: the same as a JSON object, for programs.
         is_error: the tool did not do what was asked, and `text` says why.
+        error_type: why, in one word for audit and telemetry: `permission_denied`, `timeout`, ...; `""` where the tool itself refused.
     """
 
     text: str
     structured: Mapping[str, Any]
     is_error: bool = False
+    error_type: str = ""
 
 
 def failed(text: str, **details: Any) -> ToolResult:

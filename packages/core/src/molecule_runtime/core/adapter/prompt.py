@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, cast
 from molecule_runtime.core.adapter.memory import PERSONA_FILE, read_prompt_file
 from molecule_runtime.core.errors import ConfigurationError
 from molecule_runtime.core.identity import display_name
+from molecule_runtime.core.registry.prompt import tool_sections
 from molecule_runtime.core.untrusted import wrap
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from molecule_runtime.core.adapter.skill import LoadedSkill
 
@@ -95,8 +96,9 @@ def assemble(
     parent_context: Sequence[Mapping[str, Any]] = (),
     platform_instructions: str = "",
     platform_guardrail: bool = False,
+    tool_names: Collection[str] = (),
 ) -> Prompt:
-    """Assemble the system prompt. What cannot be used is left out and named in the result."""
+    """Assemble the system prompt. What cannot be used is left out and named in the result; `tool_names` are those that the agent has."""
     problems: list[str] = []
     sections: list[str] = []
     if platform_instructions.strip():
@@ -110,6 +112,7 @@ def assemble(
     team = [_team(children)] if children else []
     sections += _section("## Platform Guidelines", [*plugin_prompts, *team])
     sections += _section("## Your Skills", [_skill(skill) for skill in loaded_skills])
+    sections += tool_sections(tool_names).values()
     sections += _peer_section(peers)
     sections.append(FAILURES)
     return Prompt(text="\n\n".join(sections), problems=problems)

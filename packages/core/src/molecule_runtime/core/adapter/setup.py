@@ -29,6 +29,7 @@ from molecule_runtime.core.plugins import (
     load_plugins,
     read_mcp_servers,
 )
+from molecule_runtime.core.registry import DISPLAY_SECTION, in_section
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from molecule_runtime.core.plugins import LoadedPlugins
 
 logger = logging.getLogger(__name__)
+
+DESKTOP_TIER = 4
+"""The tier of workspaces with a desktop; contract `runtime.md` 6.5."""
 
 
 async def common_setup(adapter: BaseAdapter, config: AdapterConfig) -> SetupResult:
@@ -90,6 +94,7 @@ async def _collected(
             parent_context=told.parent_context,
             platform_instructions=told.instructions,
             platform_guardrail=adapter.management_mcp_present(config),
+            tool_names=_explained(config, tools),
         )
     )
     problems += assembled.problems
@@ -224,6 +229,14 @@ def _tools(
         for tool in skill.tools:
             tools.setdefault(tool.name, tool)
     return list(tools.values())
+
+
+def _explained(config: AdapterConfig, tools: Sequence[Tool]) -> set[str]:
+    """Return the tools that the prompt explains: those of a desktop only to workspaces that have one (contract `runtime.md` 6.5)."""
+    names = {tool.name for tool in tools}
+    if config.workspace_config is not None and config.workspace_config.tier >= DESKTOP_TIER:
+        return names
+    return names - {spec.name for spec in in_section(DISPLAY_SECTION)}
 
 
 def _guarded(feature: str, problems: list[str], call: Callable[..., Any], config: AdapterConfig, **options: Any) -> Any:

@@ -13,14 +13,14 @@ import re
 import time
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from urllib.parse import quote, urljoin
 
 import anyio
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from molecule_runtime.core import envelope
+from molecule_runtime.core import envelope, trace_context
 from molecule_runtime.core.errors import (
     AccessDeniedError,
     CredentialRejectedError,
@@ -49,6 +49,20 @@ from molecule_runtime.core.platform.wire.memory import (
     RememberResponse,
 )
 from molecule_runtime.core.platform.wire.plugins import InstallPluginRequest, InstallPluginResponse
+from molecule_runtime.core.platform.wire.requests import (
+    AddMessageRequest,
+    AddMessageResponse,
+    ApprovalRow,
+    CreateApprovalRequest,
+    CreateApprovalResponse,
+    CreateRequest,
+    CreateRequestResponse,
+    DecideResponse,
+    RequestDetail,
+    RequestOutcome,
+    RequestRow,
+    RespondRequest,
+)
 from molecule_runtime.core.platform.wire.workspaces import BroadcastRequest, BroadcastResponse
 from molecule_runtime.core.redaction import MIN_VALUE_CHARS, redact_text
 from molecule_runtime.core.secretfile import secret_problem
@@ -89,12 +103,16 @@ BROADCAST_TIMEOUT = 30.0
 INSTALL_TIMEOUT = 300.0
 """Seconds; contract `runtime.md` 7.6."""
 
+REQUEST_TIMEOUT = 20.0
+"""Seconds; contract `runtime.md` 7.9."""
+
 DESKTOP_TIMEOUT = 30.0
 """Seconds; contract `runtime.md` 7.11."""
 
 MAX_A2A_REQUEST_BYTES = 1024 * 1024
 """The proxy's cap on a message (contract `platform-api.md` 21); checked here so that the sender learns why."""
 
+_OPAQUE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _MAX_REDIRECTS = 3
 _SEND_ATTEMPTS = 5
 _SEND_BACKOFF_CAP = 16.0
@@ -109,6 +127,8 @@ _activity = TypeAdapter(list[wire.ActivityRow])
 _delegations = TypeAdapter(list[wire.Delegation])
 _shared_files = TypeAdapter(list[SharedFile])
 _memories = TypeAdapter(list[MemoryRow])
+_requests = TypeAdapter(list[RequestRow])
+_approvals = TypeAdapter(list[ApprovalRow])
 
 
 @dataclass(frozen=True, slots=True)
@@ -429,6 +449,107 @@ class PlatformClient:
         """`GET /workspaces/:id/delegations`: newest first, at most 50."""
         return await self._call("GET", self._own("delegations"), _delegations.validate_python, timeout=timeout)
 
+    async def record_delegation(
+        self, target_id: str, task: str, delegation_id: str, *, timeout: float = DEFAULT_TIMEOUT
+    ) -> wire.StatusResponse:
+        """`POST /workspaces/:id/delegations/record`: put a task that this workspace sent itself on the books."""
+        body = wire.RecordDelegationRequest(
+            target_id=validate_workspace_id(target_id), task=task, delegation_id=delegation_id
+        ).body()
+        path = self._own("delegations/record")
+        return await self._call("POST", path, wire.StatusResponse.model_validate, json_body=body, timeout=timeout)
+
+    async def queued_message(
+        self, target_id: str, queue_id: str, *, timeout: float = DEFAULT_TIMEOUT
+    ) -> wire.QueuedMessage:
+        """`GET /workspaces/:target/a2a/queue/:queue_id`: what became of a message that waits for a busy target.
+
+        Raises:
+            NotFoundError: there is none that this workspace sent, or the platform is older and does not tell.
+        """
+        path = f"/workspaces/{_segment(target_id)}/a2a/queue/{self._opaque(queue_id, 'queue id')}"
+        return await self._call("GET", path, wire.QueuedMessage.model_validate, identify=True, timeout=timeout)
+
+    # --- requests and approvals -------------------------------------------------------------------------------------------
+
+    async def create_request(
+        self, request: CreateRequest, *, timeout: float = REQUEST_TIMEOUT
+    ) -> CreateRequestResponse:
+        """`POST /workspaces/:id/requests`: ask the person or another agent.
+
+        Raises:
+            NotFoundError: an older platform, which has approvals alone.
+        """
+        read = CreateRequestResponse.model_validate
+        return await self._call("POST", self._own("requests"), read, json_body=request.body(), timeout=timeout)
+
+    async def requests(
+        self, *, incoming: bool = False, status: str = "", timeout: float = REQUEST_TIMEOUT
+    ) -> list[RequestRow]:
+        """`GET /workspaces/:id/requests`, or `…/requests/inbox`: what this workspace asked for, or is asked; newest first, at most 50."""
+        path = self._own("requests/inbox" if incoming else "requests")
+        query = {"status": status} if status else None
+        return await self._call("GET", path, _requests.validate_python, query=query, timeout=timeout)
+
+    async def request(self, request_id: str, *, timeout: float = REQUEST_TIMEOUT) -> RequestDetail:
+        """`GET /workspaces/:id/requests/:requestId`: one request with its messages.
+
+        Raises:
+            NotFoundError: there is none of this id that concerns this workspace.
+        """
+        return await self._call("GET", self._request(request_id), RequestDetail.model_validate, timeout=timeout)
+
+    async def respond_request(
+        self, request_id: str, action: Literal["done", "rejected", "approved"], *, timeout: float = REQUEST_TIMEOUT
+    ) -> RequestOutcome:
+        """`POST …/requests/:requestId/respond`, as this agent.
+
+        Raises:
+            NotFoundError: there is none, or it was answered already.
+        """
+        body = RespondRequest(action=action, responder_type="agent", responder_id=self.target.id).body()
+        path = f"{self._request(request_id)}/respond"
+        return await self._call("POST", path, RequestOutcome.model_validate, json_body=body, timeout=timeout)
+
+    async def add_request_message(
+        self, request_id: str, text: str, *, timeout: float = REQUEST_TIMEOUT
+    ) -> AddMessageResponse:
+        """`POST …/requests/:requestId/messages`, as this agent."""
+        body = AddMessageRequest(body=text, author_type="agent", author_id=self.target.id).body()
+        path = f"{self._request(request_id)}/messages"
+        return await self._call("POST", path, AddMessageResponse.model_validate, json_body=body, timeout=timeout)
+
+    async def cancel_request(self, request_id: str, *, timeout: float = REQUEST_TIMEOUT) -> RequestOutcome:
+        """`POST …/requests/:requestId/cancel`.
+
+        Raises:
+            NotFoundError: there is none, or it was answered already.
+        """
+        path = f"{self._request(request_id)}/cancel"
+        return await self._call("POST", path, RequestOutcome.model_validate, json_body={}, timeout=timeout)
+
+    async def create_approval(
+        self, request: CreateApprovalRequest, *, timeout: float = REQUEST_TIMEOUT
+    ) -> CreateApprovalResponse:
+        """`POST /workspaces/:id/approvals`: what a platform without requests has; both know it."""
+        read = CreateApprovalResponse.model_validate
+        return await self._call("POST", self._own("approvals"), read, json_body=request.body(), timeout=timeout)
+
+    async def approvals(self, *, timeout: float = REQUEST_TIMEOUT) -> list[ApprovalRow]:
+        """`GET /workspaces/:id/approvals`: newest first, at most 50."""
+        return await self._call("GET", self._own("approvals"), _approvals.validate_python, timeout=timeout)
+
+    async def withdraw_approval(self, approval_id: str, *, timeout: float = REQUEST_TIMEOUT) -> DecideResponse:
+        """`POST …/approvals/:approvalId/withdraw`.
+
+        Raises:
+            NotFoundError: it was decided, or the platform is older and lets it lapse.
+        """
+        path = self._own(f"approvals/{self._opaque(approval_id, 'approval id')}/withdraw")
+        return await self._call("POST", path, DecideResponse.model_validate, json_body={}, timeout=timeout)
+
+    # --- messages ---------------------------------------------------------------------------------------------------------
+
     async def send_message(
         self,
         target_id: str,
@@ -454,12 +575,18 @@ class PlatformClient:
             PlatformError: the platform refused or could not deliver the message.
         """
         target_id = validate_workspace_id(target_id)
+        # The proxy passes no header on, so the trace goes on in the peer through the message itself.
+        trace = trace_context.outgoing(self._origin)
         body = envelope.message_send(
             text,
             message_id=message_id,
             context_id=context_id,
             files=files,
-            metadata={**(metadata or {}), "source_workspace_id": self.target.id},
+            metadata={
+                **({trace_context.KEY: trace} if trace else {}),
+                **(metadata or {}),
+                "source_workspace_id": self.target.id,
+            },
         )
         encoded = _encode(body)
         path = f"/workspaces/{target_id}/a2a"
@@ -514,6 +641,19 @@ class PlatformClient:
     def _own(self, name: str) -> str:
         return f"/workspaces/{self.target.id}/{name}"
 
+    def _request(self, request_id: str) -> str:
+        return self._own(f"requests/{self._opaque(request_id, 'request id')}")
+
+    def _opaque(self, value: str, what: str) -> str:
+        """Return an id that the platform made as one URL path segment: a row's id, not a path."""
+        if not _OPAQUE_ID.fullmatch(value):
+            raise RequestRefusedError(
+                f"{value[:_SHOWN_CHARS]!r} is no {what}: letters, digits, '_' and '-', at most 128",
+                workspace_id=self.target.id,
+                request=what,
+            )
+        return value
+
     def _headers(self, token: str, *, identify: bool) -> dict[str, str]:
         # The one place that builds a platform header.
         # Origin: the SaaS edge turns a call without it into a 404 (contract `platform-api.md` 1.4).
@@ -524,6 +664,8 @@ class PlatformClient:
             headers["X-Workspace-ID"] = self.target.id
         if self.target.org_id:
             headers["X-Molecule-Org-Id"] = self.target.org_id
+        if trace := trace_context.outgoing(self._origin):
+            headers[trace_context.KEY] = trace
         return headers
 
     async def _call(

@@ -164,14 +164,15 @@ FIRST_A2A_TOOLS = (
         "CreateRequest",
         title="Ask a person",
         short=(
-            "Ask the user to do something (task) or to decide something (approval). Returns at once with the request id "
-            "and where the user finds it; the outcome comes later as an inbound message."
+            "Ask the user to do something (task) or to decide something (approval). Returns the request id and where the "
+            "user finds it, at once or with the outcome after wait_secs; an outcome also comes as an inbound message."
         ),
         when_to_use=(
-            "Use it for what only a person can do, and before an action that is hard to undo or touches others. It does "
-            "not wait: go on with other work or end your turn, and act on the outcome when it arrives as an inbound "
-            "message. Until then the answer is no. Never show how approvals work by asking for an operation that would "
-            "really change state; invent a harmless one."
+            "Use it for what only a person can do, and before an action that is hard to undo or touches others. Unless "
+            "you give `wait_secs` it does not wait: go on with other work or end your turn, and act on the outcome when it "
+            "arrives as an inbound message, or look with `check_requests`. Until then the answer is no. A peer can be "
+            "asked with `recipient_id`. Never show how approvals work by asking for an operation that would really change "
+            "state; invent a harmless one."
         ),
         section=A2A_SECTION,
         annotations=_REACH_OTHERS,
@@ -181,13 +182,14 @@ FIRST_A2A_TOOLS = (
         "CreateApproval",
         title="Ask for approval",
         short=(
-            "Ask the user to approve an action before you take it. Returns at once with the request id and where the user "
-            "finds it; the decision comes later as an inbound message."
+            "Ask the user to approve an action before you take it. Returns the request id and where the user finds it, at "
+            "once or with the decision after wait_secs; a decision also comes as an inbound message."
         ),
         when_to_use=(
             "The short form of `create_request` with the kind approval. State in `action` exactly what you will do, and "
-            "do only that once it is approved. It does not wait: the decision arrives as an inbound message, and until "
-            "then the answer is no. Never demonstrate it with an operation that would really change state."
+            "do only that, once, when it is approved. Unless you give `wait_secs` it does not wait: the decision arrives "
+            "as an inbound message, and until then the answer is no. The same action again follows the same request "
+            "until it is decided. Never demonstrate it with an operation that would really change state."
         ),
         section=A2A_SECTION,
         annotations=_REACH_OTHERS,

@@ -7,8 +7,6 @@ _PICTURE = ToolAnnotations(read_only=False, destructive=False, idempotent=False,
 _INPUT = ToolAnnotations(read_only=False, destructive=True, idempotent=False, open_world=True)
 _NAVIGATE = ToolAnnotations(read_only=False, destructive=False, idempotent=False, open_world=True)
 
-_PAUSE = "When it reports that a person has control, stop and call `desktop_wait_for_control`."
-
 DISPLAY_TOOLS = (
     builtin_tool(
         "desktop_status",
@@ -39,7 +37,7 @@ DISPLAY_TOOLS = (
         "DesktopClick",
         title="Click",
         short="Click at a point of the desktop. Returns JSON with ok, or an error.",
-        when_to_use=f"Take the coordinates from a fresh `desktop_screenshot` in its full size. {_PAUSE}",
+        when_to_use="Take the coordinates from a fresh `desktop_screenshot` in its full size.",
         section=DISPLAY_SECTION,
         annotations=_INPUT,
     ),
@@ -48,7 +46,7 @@ DISPLAY_TOOLS = (
         "DesktopType",
         title="Type text",
         short="Type text on the desktop, where the focus is. Returns JSON with ok, or an error.",
-        when_to_use=f"Click the field first. For Return, Tab and shortcuts use `desktop_key`. {_PAUSE}",
+        when_to_use="Click the field first. For Return, Tab and shortcuts use `desktop_key`.",
         section=DISPLAY_SECTION,
         annotations=_INPUT,
     ),
@@ -57,7 +55,7 @@ DISPLAY_TOOLS = (
         "DesktopKey",
         title="Press keys",
         short="Press a key or chord on the desktop. Returns JSON with ok, or an error.",
-        when_to_use=f"Use it for Return, Escape, arrows and shortcuts; for text use `desktop_type`. {_PAUSE}",
+        when_to_use="Use it for Return, Escape, arrows and shortcuts; for text use `desktop_type`.",
         section=DISPLAY_SECTION,
         annotations=_INPUT,
     ),
@@ -66,7 +64,7 @@ DISPLAY_TOOLS = (
         "DesktopOpenUrl",
         title="Open a web page",
         short="Open a web address in the browser of the desktop. Returns JSON with ok, or an error.",
-        when_to_use=f"Quicker and surer than typing into the address bar. Look with `desktop_screenshot`. {_PAUSE}",
+        when_to_use="Quicker and surer than typing into the address bar. Look with `desktop_screenshot`.",
         section=DISPLAY_SECTION,
         annotations=_NAVIGATE,
     ),

@@ -11,8 +11,8 @@ WORK_TOOLS = (
         "goal_get",
         "WorkspaceArguments",
         title="Show the goal",
-        short="Show the standing goal of this workspace. Returns JSON with the goal and its cadence, or none.",
-        when_to_use="Use it when you are reminded of the goal or wake without a task, to decide what to do next.",
+        short="Show the standing goal of this workspace. Returns JSON with the goal, its cadence and when it was set, or null.",
+        when_to_use="Use it when you wake without a task, to decide what to do next.",
         section=WORK_SECTION,
         annotations=_LOOK,
     ),
@@ -32,7 +32,7 @@ WORK_TOOLS = (
         "goal_clear",
         "WorkspaceArguments",
         title="Clear the goal",
-        short="Remove the standing goal, and the reminders with it. Returns JSON that confirms it.",
+        short="Remove the standing goal. Returns JSON that confirms it.",
         when_to_use="Use it when the goal is reached or the user drops it. The tasks stay.",
         section=WORK_SECTION,
         annotations=_SET,
@@ -41,7 +41,7 @@ WORK_TOOLS = (
         "task_list",
         "TaskList",
         title="List tasks",
-        short="List the tasks of this workspace. Returns JSON with id, title, status and next action of each.",
+        short="List the tasks of this workspace, open ones first. Returns JSON with id, title, status and next action of each.",
         when_to_use=(
             "Look here first when you resume work. These are your own notes; for tasks you gave to peers use "
             "`check_task_status`."

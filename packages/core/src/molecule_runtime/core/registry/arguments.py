@@ -55,6 +55,12 @@ WorkspaceAlias = Annotated[
 """The acting workspace under the older name that three tools have for it."""
 
 
+WaitForOutcome = Annotated[
+    float, Field(ge=0, le=600, description="How many seconds to wait for the outcome; 0 returns at once.")
+]
+"""How long a request may hold the caller."""
+
+
 class ToolArguments(BaseModel):
     """The arguments of one call, validated."""
 
@@ -210,6 +216,8 @@ class CreateRequest(ToolArguments):
     title: Text = Field(description="One line that says what is asked for.")
     detail: str = Field(default="", description="What the person needs in order to decide or to act.")
     priority: int | None = Field(default=None, description="Higher is more urgent.")
+    recipient_id: str = Field(default="", description="Id of a peer to ask. Without it, the user is asked.")
+    wait_secs: WaitForOutcome = 0
     source_workspace_id: SourceWorkspace = None
 
 
@@ -218,6 +226,57 @@ class CreateApproval(ToolArguments):
 
     action: Text = Field(description="What you want to do, exactly and completely.")
     reason: str = Field(default="", description="Why it is needed and what it would affect.")
+    wait_secs: WaitForOutcome = 0
+    source_workspace_id: SourceWorkspace = None
+
+
+_RequestId = Annotated[Text, Field(description="Id of the request.")]
+
+
+class ListRequests(ToolArguments):
+    """Arguments of `list_inbox` and `check_requests`."""
+
+    acting_names: ClassVar[tuple[str, ...]] = ("source_workspace_id", "workspace_id")
+
+    status: Literal["", "pending", "info_requested", "done", "rejected", "approved", "cancelled"] = Field(
+        default="", description="Only requests with this status. Empty returns all."
+    )
+    workspace_id: WorkspaceAlias = None
+    source_workspace_id: SourceWorkspace = None
+
+
+class RequestId(ToolArguments):
+    """Arguments of `get_request` and `cancel_request`."""
+
+    acting_names: ClassVar[tuple[str, ...]] = ("source_workspace_id", "workspace_id")
+
+    request_id: _RequestId
+    workspace_id: WorkspaceAlias = None
+    source_workspace_id: SourceWorkspace = None
+
+
+class RespondRequest(ToolArguments):
+    """Arguments of `respond_request`."""
+
+    acting_names: ClassVar[tuple[str, ...]] = ("source_workspace_id", "workspace_id")
+
+    request_id: _RequestId
+    action: Literal["done", "rejected", "approved"] = Field(
+        description="done or rejected for a task; approved or rejected for an approval."
+    )
+    message: str = Field(default="", description="What to say with it, such as the result or the reason.")
+    workspace_id: WorkspaceAlias = None
+    source_workspace_id: SourceWorkspace = None
+
+
+class AddRequestMessage(ToolArguments):
+    """Arguments of `add_request_message`."""
+
+    acting_names: ClassVar[tuple[str, ...]] = ("source_workspace_id", "workspace_id")
+
+    request_id: _RequestId
+    message: Text = Field(description="What to ask or to say.")
+    workspace_id: WorkspaceAlias = None
     source_workspace_id: SourceWorkspace = None
 
 
@@ -328,6 +387,9 @@ class ChatHistory(ToolArguments):
 # Memory
 
 
+_MemoryKind = Literal["fact", "summary", "checkpoint"]
+
+
 class CommitMemory(ToolArguments):
     """Arguments of `commit_memory`."""
 
@@ -335,6 +397,16 @@ class CommitMemory(ToolArguments):
     scope: Literal["LOCAL", "TEAM", "GLOBAL"] = Field(
         default="LOCAL",
         description="Who can recall it. LOCAL: you. TEAM: you, your parent and your siblings. GLOBAL: the organisation.",
+    )
+    source: str = Field(
+        default="",
+        description=(
+            "Where you have it from: 'user' for what the user said, 'self' for your own conclusion, else the id of the peer, "
+            "the URL or the file. All but 'user' and 'self' is recalled as quoted text."
+        ),
+    )
+    kind: _MemoryKind = Field(
+        default="fact", description="What it is: fact, summary of work, or checkpoint of a state."
     )
     source_workspace_id: SourceWorkspace = None
 
@@ -346,6 +418,15 @@ class RecallMemory(ToolArguments):
     scope: Literal["LOCAL", "TEAM", "GLOBAL", ""] = Field(
         default="", description="Only memories of this scope. Empty searches what this workspace stored itself."
     )
+    kind: _MemoryKind | None = Field(default=None, description="Only memories of this kind.")
+    limit: int = Field(default=20, ge=1, le=50, description="How many memories to return at most.")
+    source_workspace_id: SourceWorkspace = None
+
+
+class ForgetMemory(ToolArguments):
+    """Arguments of `forget_memory`."""
+
+    memory_id: Text = Field(description="Id of the memory, as commit_memory returned it and recall_memory shows it.")
     source_workspace_id: SourceWorkspace = None
 
 
@@ -357,7 +438,7 @@ class GoalSet(ToolArguments):
 
     goal: Text = Field(description="The goal, with how you will know that it is reached.")
     cadence_seconds: int = Field(
-        default=3600, ge=300, description="How often, in seconds, the runtime reminds you of the goal."
+        default=3600, ge=300, description="How often, in seconds, the goal should be looked at again."
     )
     source_workspace_id: SourceWorkspace = None
 

@@ -6,6 +6,7 @@ from molecule_runtime.core.registry._tools_a2a import CHAT_HISTORY, FIRST_A2A_TO
 from molecule_runtime.core.registry._tools_display import DISPLAY_TOOLS
 from molecule_runtime.core.registry._tools_inbox import INBOX_TOOLS
 from molecule_runtime.core.registry._tools_memory import MEMORY_TOOLS
+from molecule_runtime.core.registry._tools_requests import REQUEST_TOOLS
 from molecule_runtime.core.registry._tools_work import WORK_TOOLS
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ TOOLS: "tuple[ToolSpec, ...]" = (
     CHAT_HISTORY,
     *MEMORY_TOOLS,
     *WORK_TOOLS,
+    *REQUEST_TOOLS,
 )
 """Every tool. The order is part of the contract."""
 

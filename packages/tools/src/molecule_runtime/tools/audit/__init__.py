@@ -5,7 +5,7 @@ from molecule_runtime.tools.audit.events import log_event
 from molecule_runtime.tools.audit.keys import KeyRing, open_ring
 from molecule_runtime.tools.audit.ledger import Ledger
 from molecule_runtime.tools.audit.records import Event, Record, hash_content
-from molecule_runtime.tools.audit.trail import AuditSettings, AuditTrail, load_audit_settings
+from molecule_runtime.tools.audit.trail import AuditSettings, AuditTrail, load_audit_settings, open_trail
 from molecule_runtime.tools.audit.verify import Verification, verify
 
 __all__ = [
@@ -21,5 +21,6 @@ __all__ = [
     "load_audit_settings",
     "log_event",
     "open_ring",
+    "open_trail",
     "verify",
 ]

@@ -10,7 +10,6 @@ import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from molecule_runtime.core.identity import origin_of
 from molecule_runtime.core.platform import wire
 from molecule_runtime.tools.audit.records import canonical_json, same, sign
 
@@ -25,6 +24,7 @@ METHOD: Final = "audit/checkpoint"
 """Of the platform's activity rows that hold a checkpoint."""
 
 _MAX_LINE: Final = 4096
+_TYPES: Final = {"seq": int, "head": str, "segment": int, "timestamp": str, "key_id": str, "signature": str}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,21 +107,12 @@ def parse(body: object) -> Checkpoint:
         ValueError: it is none.
     """
     fields = cast("dict[str, Any]", body) if isinstance(body, dict) else {}
-    try:
-        checkpoint = Checkpoint(**fields)
-    except TypeError as exc:
-        raise ValueError(str(exc)) from None
-    texts = (checkpoint.head, checkpoint.timestamp, checkpoint.key_id, checkpoint.signature)
-    if not all(isinstance(value, int) for value in (checkpoint.seq, checkpoint.segment)) or not all(
-        isinstance(value, str) for value in texts
-    ):
-        raise ValueError("a field is of the wrong type")
-    return checkpoint
-
-
-def one_tenant(clients: Iterable[PlatformClient]) -> bool:
-    """Tell whether all of these act for one tenant; what one tenant did is no other platform's business, not even how much."""
-    return len({(origin_of(client.target.platform_url), client.target.org_id) for client in clients}) == 1
+    if set(fields) != set(_TYPES):
+        raise ValueError(f"it has {sorted(fields)} instead of {sorted(_TYPES)}")
+    for name, kind in _TYPES.items():
+        if not isinstance(fields[name], kind) or isinstance(fields[name], bool):
+            raise ValueError(f"{name} is not {'a whole number' if kind is int else 'text'}")  # noqa: TRY004 - of a file
+    return Checkpoint(**fields)
 
 
 async def anchor(client: PlatformClient, checkpoint: Checkpoint) -> None:

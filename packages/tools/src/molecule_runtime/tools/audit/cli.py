@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final, TextIO
 
-from molecule_runtime.core import env
+from molecule_runtime.core import configs_dir, env
 from molecule_runtime.core.errors import ConfigurationError
 from molecule_runtime.core.secretfile import expand_home
 from molecule_runtime.core.version import version_of
@@ -93,7 +93,9 @@ def main(argv: Sequence[str] | None = None, *, environ: Mapping[str, str] | None
     environ = env.current() if environ is None else environ
     run: Callable[[argparse.Namespace, AuditSettings], int] = arguments.run
     try:
-        settings = load_audit_settings(environ, ledger=arguments.db)
+        is_named = arguments.db or env.AUDIT_LEDGER_DB.is_set(environ)
+        folder = None if is_named else configs_dir.resolve(environ)
+        settings = load_audit_settings(environ, folder=folder, ledger=arguments.db)
         if settings is None:
             return _refuse("the audit ledger is off (AUDIT_LEDGER_DB); name one with --db", EXIT_CONFIGURATION)
         return run(arguments, settings)
@@ -177,7 +179,7 @@ def _rotate(arguments: argparse.Namespace, settings: AuditSettings) -> int:
 
 def _line(record: Record) -> str:
     """Return the stable form of an export: one object with sorted keys; a filter aside, `verify --file` takes it back."""
-    return canonical_json(asdict(record)).decode()
+    return canonical_json(record.to_json()).decode()
 
 
 def _in_words(record: Record) -> str:

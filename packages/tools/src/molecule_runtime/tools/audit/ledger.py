@@ -11,7 +11,7 @@ import threading
 import uuid
 import weakref
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,6 +32,8 @@ SEGMENT_RECORDS: Final = 100_000
 
 CHECKPOINT_RECORDS: Final = 500
 """Records between two checkpoints."""
+
+_FIELDS: Final = tuple(field.name for field in fields(Event))
 
 BUSY_SECONDS: Final = 10.0
 """How long a writer waits for the others."""
@@ -203,7 +205,9 @@ class Ledger:
 
 def _storable(event: Event) -> dict[str, Any]:
     """Return the fields, without halves of surrogate pairs, which SQLite cannot keep."""
-    return {
-        name: value.encode("utf-8", "replace").decode() if isinstance(value, str) and not value.isascii() else value
-        for name, value in asdict(event).items()
-    }
+    storable: dict[str, Any] = {}
+    for name in _FIELDS:
+        value = getattr(event, name)
+        is_odd = isinstance(value, str) and not value.isascii()
+        storable[name] = value.encode("utf-8", "replace").decode() if is_odd else value
+    return storable

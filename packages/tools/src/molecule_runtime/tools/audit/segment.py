@@ -196,7 +196,7 @@ def head_of(connection: sqlite3.Connection) -> Head | None:
 
 def add(connection: sqlite3.Connection, records: list[Record], head: Head) -> None:
     """Write records and the head behind them; within a transaction."""
-    connection.executemany(_INSERT, [asdict(record) for record in records])
+    connection.executemany(_INSERT, [record.to_json() for record in records])
     connection.execute(
         "INSERT INTO head VALUES (1, :seq, :hmac, :sealed, :key_id, :mac) ON CONFLICT DO UPDATE SET"
         " seq = excluded.seq, hmac = excluded.hmac, sealed = excluded.sealed, key_id = excluded.key_id, mac = excluded.mac",

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from molecule_runtime.core import configs_dir, env, logs
-from molecule_runtime.core.errors import MoleculeError
+from molecule_runtime.core import env, logs
+from molecule_runtime.core.errors import ConfigurationError, MoleculeError
 from molecule_runtime.core.redaction import redact_text
 from molecule_runtime.core.secretfile import expand_home
 from molecule_runtime.tools.audit import checkpoints, keys
@@ -33,6 +33,7 @@ _WAIT_SECONDS: Final = 15.0
 """That a call's answer may wait for its record."""
 
 _ANCHOR_SECONDS: Final = 5.0
+_NAME_CHARS: Final = 80
 _SESSION_FIELDS: Final = ("task_id", "context_id", "session_id")
 _RISKY_ACTIONS: Final = frozenset({"delegate", "approve"})
 _OVERSEEN: Final = frozenset({"create_approval", "create_request", "send_message_to_user"})
@@ -61,26 +62,28 @@ class AuditSettings:
     anchor: bool = False
 
 
-def load_audit_settings(environ: Mapping[str, str], *, ledger: str = "") -> AuditSettings | None:
+def load_audit_settings(environ: Mapping[str, str], *, folder: Path | None, ledger: str = "") -> AuditSettings | None:
     """Return the settings of an environment, or None where the ledger is off.
 
     Args:
         environ: the environment.
+        folder: where the ledger is when nothing names a file; None for no ledger then.
         ledger: a file that wins over `AUDIT_LEDGER_DB`.
 
     Raises:
-        AuditError: `AUDIT_LEDGER_DB` is a URL of another database than SQLite.
-        ConfigurationError: there is no folder for it.
+        ConfigurationError: `AUDIT_LEDGER_DB` is a URL of another database than SQLite.
     """
     chosen = ledger or env.AUDIT_LEDGER_DB.get(environ)
-    if chosen.lower() in {"off", "none", "0", "false"}:
+    if chosen.lower() in {"off", "none", "0", "false"} or not (chosen or folder):
         return None
     if "://" in chosen:
         scheme, _, rest = chosen.partition("://")
         if scheme != "sqlite" or not rest.startswith("/"):
-            raise AuditError(f"AUDIT_LEDGER_DB names a {scheme!r} database; the ledger is a SQLite file: give its path")
+            raise ConfigurationError(
+                f"AUDIT_LEDGER_DB names a {scheme!r} database; the ledger is a SQLite file: give its path"
+            )
         chosen = rest.removeprefix("/")
-    path = expand_home(chosen) if chosen else configs_dir.resolve(environ) / FILE_NAME
+    path = expand_home(chosen) if folder is None or chosen else folder / FILE_NAME
     key_file = env.AUDIT_LEDGER_KEY_FILE.get(environ)
     return AuditSettings(
         ledger=path,
@@ -89,6 +92,16 @@ def load_audit_settings(environ: Mapping[str, str], *, ledger: str = "") -> Audi
         content=env.AUDIT_LEDGER_CONTENT.flag(environ),
         anchor=env.AUDIT_LEDGER_ANCHOR.flag(environ),
     )
+
+
+def open_trail(environ: Mapping[str, str], *, folder: Path | None) -> AuditTrail | None:
+    """Return the trail of an environment, or None where the ledger is off; see `load_audit_settings`. No file is touched yet.
+
+    Raises:
+        ConfigurationError: `AUDIT_LEDGER_DB` is a URL of another database than SQLite.
+    """
+    settings = load_audit_settings(environ, folder=folder)
+    return None if settings is None else AuditTrail(settings)
 
 
 class AuditTrail:
@@ -141,7 +154,7 @@ class AuditTrail:
             agent_id=agent_id,
             session_id=next(known, self._session_id),
             operation="tool_call",
-            model_used=name,
+            model_used=name[:_NAME_CHARS],
             outcome=outcome,
             input_hash=hash_content(dict(arguments or {})),
             output_hash=hash_content(answer),

@@ -6,7 +6,7 @@ import json
 import sqlite3
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from molecule_runtime.tools.audit import checkpoints, segment
 from molecule_runtime.tools.audit.records import OPEN, SEAL, Record, read_record, same
@@ -194,7 +194,7 @@ def parse_line(line: str) -> Record:
     body: Any = json.loads(line)
     if not isinstance(body, dict):
         raise ValueError("not an object")  # noqa: TRY004 - of a file, not of a caller
-    return read_record(body)
+    return read_record(cast("dict[str, Any]", body))
 
 
 def records(path: Path, *, agent_id: str | None = None) -> Iterator[Record]:

@@ -309,6 +309,15 @@ class Delegation(Response):
     error: str | None = None
 
 
+class QueuedMessage(Response):
+    """24.5: a message that waits for a busy target; `response_body` is base64 of what it answered."""
+
+    queue_id: str = ""
+    status: str
+    last_error: str | None = None
+    response_body: str | None = None
+
+
 class JsonRpcRequest(Request):
     """5.1: what the A2A proxy takes; without `jsonrpc` it is wrapped."""
 

@@ -1,0 +1,1 @@
+"""The predecessor's `builtin_tools`."""
