@@ -48,7 +48,7 @@ PROMPTED = """
             return self._executor
 
         async def answer(self, turn):
-            lines = [line for line in self._executor.system_prompt.splitlines() if line.startswith("You are")]
+            lines = [line for line in self._executor.system_prompt.splitlines() if line.startswith("You are a ")]
             return " / ".join(lines)
 """
 
@@ -147,10 +147,10 @@ async def test_a_prompt_that_is_edited_reaches_the_agent_and_the_log_level_chang
         await eventually(lambda: "taken over while running: system-prompt.md" in caplog.text, "the prompt is read")
         assert text_of(await ask(workspace, "who?")) == "You are a painter."
 
-        (workspace.root / "configs" / "more.md").write_text("You are brief.")
+        (workspace.root / "configs" / "more.md").write_text("You are a brief one.")
         edit(workspace, f"prompt_files: [system-prompt.md, more.md]\n{before}")
         await eventually(lambda: "prompt_files" in caplog.text, "another file is named")
-        assert text_of(await ask(workspace, "who?")) == "You are a painter. / You are brief."
+        assert text_of(await ask(workspace, "who?")) == "You are a painter. / You are a brief one."
 
 
 async def test_an_adapter_that_cannot_take_a_change_over_keeps_what_it_has(

@@ -108,10 +108,9 @@ class Reload:
                 seen = found
             elif found != self._seen:
                 changed = {path for path in found.keys() | self._seen.keys() if found.get(path) != self._seen.get(path)}
-                self._seen = found
                 await self._take_over(changed)
-                # It may name other files now.
-                seen = self._seen = await self._look()
+                # It may name other files now. What changed meanwhile is not seen yet.
+                seen = self._seen = {path: found.get(path, now) for path, now in (await self._look()).items()}
 
     async def _look(self) -> dict[Path, object]:
         return await anyio.to_thread.run_sync(lambda: {path: _state_of(path) for path in self._files()})
