@@ -190,11 +190,17 @@ async def test_parts_keyed_by_type_and_messages_without_role_or_id_are_understoo
 async def test_a_turn_has_the_metadata_the_sender_and_the_files_as_plain_values(make_workspace: Make) -> None:
     source = ECHO.replace(
         'return f"You said: {turn.text}"',
-        "import json; return json.dumps([turn.metadata, turn.source_workspace_id, "
-        "[[f.uri, f.name, f.mime_type] for f in turn.files], turn.context_id, turn.message_id])",
+        "import json; from molecule_runtime.core import delegation_chain; "
+        "return json.dumps([turn.metadata, turn.source_workspace_id, [[f.uri, f.name, f.mime_type] for f in turn.files], "
+        "turn.context_id, turn.message_id, delegation_chain.current()])",
     )
     workspace = make_workspace(source)
-    metadata = {"source_workspace_id": "ws-2", "n": 3, "nested": {"list": [1, None, True, "x", 1.5]}}
+    metadata = {
+        "source_workspace_id": "ws-2",
+        "delegation_chain": ["ws-3"],
+        "n": 3,
+        "nested": {"list": [1, None, True, "x", 1.5]},
+    }
     async with serving(workspace):
         await ready(workspace)
         answer = await ask(
@@ -214,6 +220,7 @@ async def test_a_turn_has_the_metadata_the_sender_and_the_files_as_plain_values(
             [["workspace:/a.txt", "a.txt", "text/plain"]],
             "context-1",
             "message-1",
+            ["ws-3", "ws-2"],
         ]
         forged = await ask(workspace, "x", metadata={"source_workspace_id": "Not/An Id"})
         assert json.loads(text_of(forged))[1] is None

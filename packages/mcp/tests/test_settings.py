@@ -66,6 +66,17 @@ def test_the_delegation_timeout(environ: dict[str, str], value: str | None, seco
     assert load_settings(environ).delegation_timeout == seconds
 
 
+def test_files_are_sent_from_the_folder_that_it_was_started_in_unless_another_is_named(
+    environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("molecule_runtime.tools.files.WORKSPACE_FOLDER", tmp_path / "none")
+    monkeypatch.chdir(tmp_path)
+    assert load_settings(environ).files_root == tmp_path
+    assert load_settings({**environ, "MOLECULE_FILES_DIR": str(tmp_path / "out")}).files_root == tmp_path / "out"
+    monkeypatch.chdir("/")
+    assert load_settings(environ).files_root is None
+
+
 def test_the_defaults(environ: dict[str, str], tmp_path: Path) -> None:
     settings = load_settings(environ)
     (target,) = settings.targets

@@ -151,6 +151,13 @@ def test_a_checkpoint_that_was_changed_is_no_proof(tmp_path: Path) -> None:
     assert "its signature is wrong" in checked(path).problem
 
 
+def test_a_checkpoint_that_cannot_be_written_costs_no_record(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "ledger.checkpoints.jsonl").mkdir()
+    path = written(tmp_path, 3, checkpoint_records=2)
+    assert "was not written" in caplog.text
+    assert len(list(records(path))) == 4
+
+
 def test_full_segments_are_sealed_and_the_chain_goes_on_in_the_next(tmp_path: Path) -> None:
     path = written(tmp_path, 10, segment_records=4)
     files = sorted(file.name for file in tmp_path.glob("*.db"))

@@ -9,6 +9,7 @@ import pytest
 from molecule_runtime.core.adapter import AdapterConfig
 from molecule_runtime.core.config import WorkspaceConfig
 from molecule_runtime.core.testing import FakePlatform
+from molecule_runtime.tools.audit.verify import records
 from molecule_runtime.tools.feature import tools
 
 if TYPE_CHECKING:
@@ -31,6 +32,13 @@ async def test_the_configuration_that_the_host_read_is_not_read_again(tmp_path: 
     read = WorkspaceConfig.model_validate({"rbac": {"roles": ["no-delegation"]}})
     config = AdapterConfig(model="m", config_path=str(tmp_path), workspace_config=read)
     assert "denied for roles ['no-delegation']" in await denial(config)
+
+
+async def test_a_call_of_an_adapters_tool_is_in_the_ledger_beside_the_state_of_the_host(tmp_path: Path) -> None:
+    config = AdapterConfig(model="m", config_path=str(tmp_path), state_dir=str(tmp_path / "state"))
+    await denial(config)
+    ledger = tmp_path / "state" / "audit_ledger.db"
+    assert [row.outcome for row in records(ledger) if row.operation == "tool_call"] == ["permission_denied"]
 
 
 async def test_without_it_the_file_decides_and_without_a_file_the_tools_only_read(tmp_path: Path) -> None:

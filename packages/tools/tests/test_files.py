@@ -211,6 +211,19 @@ async def test_files_of_the_runtime_itself_and_files_without_a_folder_are_refuse
     assert scripted.received == []
 
 
+async def test_a_file_that_contains_a_token_of_any_served_workspace_is_refused(
+    scripted: Http, pools: ConnectionPools, folder: Path
+) -> None:
+    bob = Member("bob", "token-of-bob-000001")
+    # Across the border between two reads.
+    (folder / "log.txt").write_text("x" * (256 * 1024 - 5) + bob.token + "y" * 10)
+    ctx = within(context(pools, (scripted.url, ALICE), (scripted.url, bob)), folder)
+    arguments = {"message": "look", "attachments": ["log.txt"], "source_workspace_id": "alice"}
+    text = await refused(ctx, "send_message_to_user", **arguments)
+    assert text == "attachments[0]: 'log.txt' contains a token of this process, which never leaves"
+    assert scripted.received == []
+
+
 async def test_too_many_files_or_bytes_are_refused_before_one_is_read(
     scripted: Http, pools: ConnectionPools, folder: Path
 ) -> None:

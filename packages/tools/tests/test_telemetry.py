@@ -154,6 +154,14 @@ async def test_a_delegation_is_a_client_span_and_its_trace_goes_on_in_the_peer(
     assert inner.context is not None
     assert message["metadata"]["traceparent"].startswith(f"00-{trace_id(inner)}-{inner.context.span_id:016x}-")
     assert f"traceparent: {message['metadata']['traceparent']}".encode() in bytes(acme.sent)
+    arrived = len(agent.received)
+    await done(watched.ctx, "delegate_task_async", workspace_id=peer.id, task="the secret plan, later")
+    with anyio.fail_after(WAIT_SECONDS):
+        while len(agent.received) == arrived:
+            agent.arrived.clear()
+            await agent.arrived.wait()
+    later = agent.received[-1].body["params"]["message"]["metadata"]["traceparent"]
+    assert later.split("-")[1] == trace_id(watched.spans()["execute_tool delegate_task_async"])
     assert "secret plan" not in watched.everything()
     assert "the answer" not in watched.everything()
     assert {"gen_ai.operation.name": "invoke_agent", "gen_ai.provider.name": "molecule"} in watched.durations()[

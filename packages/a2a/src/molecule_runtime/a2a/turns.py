@@ -19,11 +19,11 @@ from molecule_runtime.a2a.executor import Turn as AgentTurn
 from molecule_runtime.a2a.executor import failure_text
 from molecule_runtime.a2a.once import Acknowledge, Delivery
 from molecule_runtime.a2a.watched import WatchedQueue
-from molecule_runtime.core import delegation_chain, logs
+from molecule_runtime.core import delegation_chain, logs, trace_context
 from molecule_runtime.core.redaction import redact_text
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from a2a.server.agent_execution import AgentExecutor
     from a2a.server.context import ServerCallContext
@@ -231,7 +231,8 @@ class TurnExecutor:
         self._on_change()
         error = ""
         try:
-            with delegation_chain.working_for(AgentTurn.of(turn.context).metadata):
+            metadata = AgentTurn.of(turn.context).metadata
+            with delegation_chain.working_for(metadata), trace_context.continuing(_trace_of(turn, metadata)):
                 error = await self._run(turn)
         except asyncio.CancelledError:
             error = "cancelled"
@@ -347,6 +348,12 @@ class TurnExecutor:
         )
         self._left.add(work)
         work.add_done_callback(self._left.discard)
+
+
+def _trace_of(turn: Turn, metadata: Mapping[str, object]) -> str:
+    """Return the trace that a message belongs to: by its own metadata, else by the headers of the request that brought it."""
+    headers: Mapping[str, object] = turn.context.call_context.state.get("headers", {})
+    return trace_context.traceparent(metadata.get(trace_context.KEY), headers.get(trace_context.KEY))
 
 
 def _read(work: asyncio.Task[Any]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import anyio
 
 from molecule_runtime.core import envelope as a2a
+from molecule_runtime.core import trace_context
 from molecule_runtime.core.platform import wire
 from molecule_runtime.localplatform import timestamps, web
 from molecule_runtime.localplatform.access import require_own
@@ -52,6 +53,8 @@ class _Job:
     delegation_id: str
     callee_id: str
     task: str
+    traceparent: str = ""
+    """Of the request that began it, so that the trace goes on in the callee; a restart forgets it."""
 
 
 class Delegations:
@@ -122,7 +125,11 @@ class Delegations:
         message = a2a.message_send(
             job.task,
             message_id=job.delegation_id,
-            metadata={"delegation_id": job.delegation_id, "source_workspace_id": job.caller_id},
+            metadata={
+                "delegation_id": job.delegation_id,
+                "source_workspace_id": job.caller_id,
+                **({trace_context.KEY: job.traceparent} if job.traceparent else {}),
+            },
         )
         await self._mark_sent(job, sent=True)
         return await self._proxy.send(caller, target, read_envelope(message))
@@ -224,7 +231,13 @@ async def delegate(platform: Platform, request: Request) -> Response:
             reason="self_delegation",
             hint="do the work yourself, or choose another workspace from the peers list; do not retry",
         )
-    job = _Job(caller_id=caller_id, delegation_id=str(uuid.uuid4()), callee_id=target_id, task=wanted.task)
+    job = _Job(
+        caller_id=caller_id,
+        delegation_id=str(uuid.uuid4()),
+        callee_id=target_id,
+        task=wanted.task,
+        traceparent=trace_context.traceparent(request.headers.get(trace_context.KEY)),
+    )
     existing = await platform.store.write(_store_new, job, wanted.idempotency_key or None, platform.now())
     if existing is not None:
         body = {"delegation_id": existing.delegation_id, "status": existing.status, "target_id": existing.callee_id}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -25,9 +26,10 @@ from molecule_runtime.mcp.settings import DEFAULT_CONFIG
 from molecule_runtime.mcp.store import InboxStore
 from molecule_runtime.mcp.supervisor import Supervisor
 from molecule_runtime.mcp.transport import session_streams
-from molecule_runtime.tools import Permissions, RuntimeIdentity, ToolContext, dispatch
+from molecule_runtime.tools import Journal, Permissions, RuntimeIdentity, ToolContext, dispatch
 from molecule_runtime.tools.audit import AuditTrail
 from molecule_runtime.tools.context import tier_of
+from molecule_runtime.tools.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
@@ -67,7 +69,9 @@ def create_server(settings: McpSettings, context: ToolContext) -> Server[Any]:
             step += 1
             await ctx.session.report_progress(step, None, text)
 
+        began = time.monotonic()
         result = await dispatch(params.name, params.arguments, context, progress=progress)
+        context.telemetry.mcp_call(params.name, time.monotonic() - began, result)
         return types.CallToolResult(
             content=[types.TextContent(type="text", text=result.text)],
             structured_content=dict(result.structured),
@@ -112,8 +116,11 @@ async def open_context(
         if settings.audit is not None:
             audit = AuditTrail(settings.audit)
             stack.callback(audit.close)
+        journal = Journal(settings.state_dir)
+        stack.callback(journal.close)
         context = ToolContext(
             clients=clients,
+            journal=journal,
             permissions=await anyio.to_thread.run_sync(load_permissions, settings.config_dir, environ),
             inbox=inbox,
             identity=_identity(settings, environ),
@@ -122,6 +129,7 @@ async def open_context(
             state_dir=settings.state_dir,
             files_root=settings.files_root,
             audit=audit,
+            sandbox=await anyio.to_thread.run_sync(load_sandbox, settings.config_dir, environ),
             telemetry=settings.telemetry,
         )
         yield context, Supervisor(settings, clients, store, inbox)
@@ -168,6 +176,15 @@ def load_tier(folder: Path, environ: Mapping[str, str] | None = None) -> int:
     except ConfigurationError:
         # load_permissions has said so already.
         return tier_of(None, environ)
+
+
+def load_sandbox(folder: Path, environ: Mapping[str, str] | None = None) -> Sandbox | None:
+    """Return the sandbox of `config.yaml`; None where that cannot be read."""
+    try:
+        return Sandbox.from_config(load_config(folder, environ).sandbox, environ)
+    except ConfigurationError:
+        # load_permissions has said so already.
+        return None
 
 
 async def _stop_on_signal(background: anyio.abc.TaskGroup) -> None:

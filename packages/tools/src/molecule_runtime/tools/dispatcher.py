@@ -15,7 +15,7 @@ from molecule_runtime.core import registry
 from molecule_runtime.core.errors import MoleculeError
 from molecule_runtime.core.platform.client import INSTALL_TIMEOUT
 from molecule_runtime.core.redaction import redact_text
-from molecule_runtime.tools import delegation, display, inbox, memory, messaging, peers, plugins, work
+from molecule_runtime.tools import delegation, display, inbox, memory, messaging, peers, plugins, requests, sandbox, work
 from molecule_runtime.tools.context import Call, Progress, ToolContext
 from molecule_runtime.tools.observing import observed
 from molecule_runtime.tools.result import ToolResult, bounded, failed, fitted
@@ -60,6 +60,15 @@ _IMPLEMENTATIONS: Final[Mapping[str, Implementation]] = {
     "task_add": work.task_add,
     "task_update": work.task_update,
     "task_complete": work.task_complete,
+    "create_request": requests.create_request,
+    "create_approval": requests.create_approval,
+    "list_inbox": requests.list_inbox,
+    "check_requests": requests.check_requests,
+    "get_request": requests.get_request,
+    "respond_request": requests.respond_request,
+    "add_request_message": requests.add_request_message,
+    "cancel_request": requests.cancel_request,
+    "run_code": sandbox.run_code,
 }
 
 _DEADLINE = 90.0
@@ -134,8 +143,12 @@ def _deadline(name: str, arguments: Any, context: ToolContext) -> float:
         return float(arguments.timeout_s) + _GRACE
     if name == "install_plugin":
         return INSTALL_TIMEOUT + _GRACE
+    if name == "run_code" and context.sandbox is not None:
+        return context.sandbox.deadline + _GRACE
     if name == "delegate_task":
         return context.delegation_timeout + _GRACE
+    if name in {"create_request", "create_approval"}:
+        return float(arguments.wait_secs) + _DEADLINE
     return _DEADLINE
 
 

@@ -12,11 +12,14 @@ from molecule_runtime.core.adapter.team import build_team_routing_payload
 from molecule_runtime.core.adapter.tool import Tool, ToolOutput
 from molecule_runtime.core.config import load_config
 from molecule_runtime.core.errors import ConfigurationError
+from molecule_runtime.tools.approvals import ApprovalGate
 from molecule_runtime.tools.audit import AuditTrail, open_trail
 from molecule_runtime.tools.context import RuntimeIdentity, ToolContext, tier_of
 from molecule_runtime.tools.dispatcher import available_tools, dispatch
 from molecule_runtime.tools.files import files_root
+from molecule_runtime.tools.journal import Journal
 from molecule_runtime.tools.permissions import Permissions
+from molecule_runtime.tools.sandbox import Sandbox
 from molecule_runtime.tools.telemetry_sdk import configure
 
 if TYPE_CHECKING:
@@ -56,14 +59,17 @@ def tools(config: AdapterConfig, *, children: Sequence[wire.Peer] = ()) -> list[
     if platform is None:
         return []
     read = _configuration(config)
+    state_dir = Path(config.state_dir) if config.state_dir else None
     context = ToolContext(
         clients={platform.workspace_id: platform},
         permissions=Permissions.read_only() if read is None else Permissions.from_config(read.rbac),
         identity=RuntimeIdentity(model=config.model, workspace_id=config.workspace_id),
         tier=tier_of(read),
-        state_dir=Path(config.state_dir) if config.state_dir else None,
+        state_dir=state_dir,
+        journal=Journal(state_dir),
         files_root=files_root(),
         audit=_audit(config),
+        sandbox=None if read is None else Sandbox.from_config(read.sandbox),
         telemetry=configure(env.current(), service="molecule-runtime"),
     )
     implemented = available_tools()
@@ -75,6 +81,31 @@ def tools(config: AdapterConfig, *, children: Sequence[wire.Peer] = ()) -> list[
     if children:
         found.append(_route_tool(platform, context, {child.id for child in children}))
     return found
+
+
+def approval_gate(config: AdapterConfig) -> ApprovalGate:
+    """Return who asks people for approval on behalf of this workspace, by the rules of its `hitl` block.
+
+    Without a readable configuration nobody is let through without being asked.
+
+    Raises:
+        ConfigurationError: there is no platform, and so nobody to ask.
+    """
+    if config.platform is None:
+        raise ConfigurationError(
+            "an approval needs a platform, where a person decides: set WORKSPACE_ID and PLATFORM_URL"
+        )
+    journal = Journal(Path(config.state_dir) if config.state_dir else None)
+    read = _configuration(config)
+    if read is None:
+        return ApprovalGate(config.platform, journal)
+    return ApprovalGate(
+        config.platform,
+        journal,
+        timeout=read.hitl.default_timeout,
+        roles=read.rbac.roles,
+        bypass_roles=read.hitl.bypass_roles,
+    )
 
 
 def _audit(config: AdapterConfig) -> AuditTrail | None:

@@ -98,6 +98,7 @@ def open_files(
     wanted: Sequence[tuple[str, str, str | None]],
     *,
     private: Collection[Path] = (),
+    tokens: Collection[str] = (),
     stack: ExitStack,
 ) -> list[OpenFile]:
     """Open files to send, all or none; the stack closes them. Blocking.
@@ -106,6 +107,7 @@ def open_files(
         root: the only folder that they may lie in.
         wanted: for each the argument's name, its path and the name to show, if another.
         private: files and folders that are refused wherever they lie, such as the one with the tokens.
+        tokens: those of this process, which no file may contain: one tenant's must not reach another's platform.
         stack: what closes them.
 
     Raises:
@@ -123,6 +125,8 @@ def open_files(
     total = 0
     for argument, path, shown in wanted:
         file = _open_one(root, argument, path, shown, private, stack)
+        if _contains(file.descriptor, file.size, tokens):
+            raise ToolRefusedError(f"{argument}: {path!r} contains a token of this process, which never leaves")
         total += file.size
         if total > MAX_TOTAL_BYTES:
             raise ToolRefusedError(f"{argument}: the files are more than {_megabytes(MAX_TOTAL_BYTES)} MB together")
@@ -228,6 +232,19 @@ def _is_one_secret(descriptor: int, size: int) -> bool:
     except UnicodeDecodeError:
         return False
     return bool(text) and re.fullmatch(r"(?:[A-Z0-9_]{0,80}=)?\[REDACTED:[a-z0-9_]+\]", redact_text(text)) is not None
+
+
+def _contains(descriptor: int, size: int, words: Collection[str]) -> bool:
+    """Tell whether a file contains one of some words."""
+    sought = [word.encode() for word in words if word]
+    overlap = max(map(len, sought), default=1) - 1
+    position = 0
+    while sought and position < size:
+        chunk = os.pread(descriptor, _CHUNK + overlap, position)
+        if any(word in chunk for word in sought):
+            return True
+        position += _CHUNK
+    return False
 
 
 def _megabytes(size: int) -> str:

@@ -69,12 +69,14 @@ async def _attachments(call: Call[SendMessageToUser], client: PlatformClient) ->
     if local:
         state_dir = call.context.state_dir
         with ExitStack() as opened:
-            # Every file is open and checked before the first byte of one leaves.
-            files = await anyio.to_thread.run_sync(
-                lambda: open_files(
-                    call.context.files_root, local, private=[state_dir] if state_dir else [], stack=opened
-                )
-            )
+
+            def check() -> list[OpenFile]:
+                # Every file is open and checked before the first byte of one leaves.
+                tokens = [served.target.token.read() for served in call.context.clients.values()]
+                private = [state_dir] if state_dir else []
+                return open_files(call.context.files_root, local, private=private, tokens=tokens, stack=opened)
+
+            files = await anyio.to_thread.run_sync(check)
             await call.progress(f"sending {len(files)} file{'s' if len(files) > 1 else ''}")
             stored = iter(await _upload(client, files))
         ready |= {index: next(stored) for index in range(len(given)) if index not in ready}

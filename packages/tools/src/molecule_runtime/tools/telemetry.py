@@ -168,6 +168,20 @@ class Telemetry:
                 self._describe(call, name, operation, arguments, error)
                 self._measure(time.monotonic() - began, known, operation, error)
 
+    def mcp_call(self, tool: str, seconds: float, result: ToolResult) -> None:
+        """Measure a `tools/call` of an MCP server, whose span the MCP SDK writes."""
+        if self.is_on():
+            described: dict[str, AttributeValue] = {
+                "mcp.method.name": "tools/call",
+                "gen_ai.operation.name": "execute_tool",
+                "gen_ai.tool.name": tool if tool in registry.tool_names() else "_OTHER",
+                "network.transport": "pipe",
+                **({"error.type": "tool_error"} if result.is_error else {}),
+            }
+            self._histogram("mcp.server.operation.duration", "The duration of an MCP request.").record(
+                seconds, described
+            )
+
     def _describe(
         self, call: ToolSpan, name: str, operation: str | None, arguments: Mapping[str, Any] | None, error: str | None
     ) -> None:

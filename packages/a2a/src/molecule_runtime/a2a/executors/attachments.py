@@ -246,7 +246,9 @@ def attachments_of(config: AdapterConfig) -> Attachments:
 def _secret_files(state_dir: Path) -> Iterable[Path]:
     names = (TOKEN_FILE_NAME, INBOUND_SECRET_FILE_NAME, *(f"{FILE_NAME}{suffix}" for suffix in ("", "-wal", "-shm")))
     yield from (state_dir / name for name in names)
-    for variable in (env.MOLECULE_A2A_TOKEN_FILE, env.MOLECULE_WORKSPACE_TOKEN_FILE):
+    # Of the tools wheel, which makes it when it first writes.
+    yield state_dir / "audit_ledger.key"
+    for variable in (env.MOLECULE_A2A_TOKEN_FILE, env.MOLECULE_WORKSPACE_TOKEN_FILE, env.AUDIT_LEDGER_KEY_FILE):
         if variable.is_set():
             yield expand_home(variable.get())
 

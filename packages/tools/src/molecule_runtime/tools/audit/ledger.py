@@ -6,6 +6,7 @@ the MAC of the one before, so the order of the file is the order of the chain.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 import uuid
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from molecule_runtime.tools.audit.keys import KeyRing
+
+logger = logging.getLogger(__name__)
 
 SEGMENT_RECORDS: Final = 100_000
 """Records of one file, some 60 MB without content; then the next begins."""
@@ -69,6 +72,7 @@ class Ledger:
         self._busy_seconds = busy_seconds
         self._lock = threading.Lock()
         self._number = 0
+        self._is_ahead = False
         self._connection: sqlite3.Connection | None = None
         self._closing: weakref.finalize[[], Ledger] | None = None
 
@@ -80,9 +84,10 @@ class Ledger:
         """
         with self._lock, self._translated():
             records, head = self._append(events)
+            self._is_ahead = True
             every = self._checkpoint_records
             is_due = (records[0].seq - 1) // every != head.seq // every
-            return Appended(records=records, checkpoint=self._checkpoint(head) if is_due else None)
+            return Appended(records=records, checkpoint=self._checkpoint_where_possible(head) if is_due else None)
 
     def checkpoint(self) -> Checkpoint | None:
         """Sign how far the ledger has come and write that beside it; None for a ledger without a record.
@@ -114,11 +119,19 @@ class Ledger:
                     self._add(connection, head, [self._seal()])
 
     def close(self) -> None:
-        """Close the file; the next record opens it again."""
+        """Sign how far the ledger has come, where anything was written since, and close the file; the next record opens it again."""
         with self._lock:
-            if self._closing is not None:
-                self._closing()
-            self._connection, self._closing = None, None
+            try:
+                with self._translated():
+                    head = segment.head_of(self._connection) if self._connection is not None else None
+                if head is not None and self._is_ahead:
+                    self._checkpoint_where_possible(head)
+            except AuditError as exc:
+                logger.warning("the end of the ledger was not looked at: %s", exc)
+            finally:
+                if self._closing is not None:
+                    self._closing()
+                self._connection, self._closing = None, None
 
     def _append(self, events: Sequence[Event]) -> tuple[list[Record], Head]:
         # Another process may seal the segment between our look and our lock, hence the loop; each round is a later segment.
@@ -172,6 +185,14 @@ class Ledger:
     def _seal(self) -> Event:
         return Event(agent_id="", operation=SEAL)
 
+    def _checkpoint_where_possible(self, head: Head) -> Checkpoint | None:
+        try:
+            return self._checkpoint(head)
+        except OSError as exc:
+            # The records stand, which is what matters more.
+            logger.warning("a checkpoint of the audit ledger %s was not written: %s", self.path, exc)
+            return None
+
     def _checkpoint(self, head: Head) -> Checkpoint:
         key = self._keys.current
         made = Checkpoint(
@@ -182,6 +203,7 @@ class Ledger:
             key_id=key.id,
         ).signed(key)
         checkpoints.append(self.path, made)
+        self._is_ahead = False
         return made
 
     def _open(self, number: int) -> sqlite3.Connection:
