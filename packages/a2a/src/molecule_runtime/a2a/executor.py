@@ -63,8 +63,7 @@ class Turn:
     def of(cls, context: RequestContext) -> Turn:
         """Read the turn of an SDK request."""
         message = context.message or Message()
-        # A protobuf Struct in SDK 1.x, not a dict (contract `consumers.md` 1.7).
-        metadata = cast("dict[str, Any]", _plain(message.metadata))
+        metadata = metadata_of(message)
         return cls(
             text=context.get_user_input(),
             context_id=context.context_id or "",
@@ -74,6 +73,11 @@ class Turn:
             source_workspace_id=_workspace_id(metadata.get("source_workspace_id")),
             files=tuple(file for part in message.parts if (file := _file(part)) is not None),
         )
+
+
+def metadata_of(message: Message) -> dict[str, Any]:
+    """Return what a message says about itself: a protobuf Struct in SDK 1.x, not a dict (contract `consumers.md` 1.7)."""
+    return cast("dict[str, Any]", _plain(message.metadata))
 
 
 Answer: TypeAlias = Callable[[Turn], Awaitable[str]]

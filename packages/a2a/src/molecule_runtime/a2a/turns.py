@@ -15,8 +15,7 @@ from a2a.utils.errors import A2AError, UnsupportedOperationError
 
 from molecule_runtime.a2a.conversations import Conversations, Turn, Word, together
 from molecule_runtime.a2a.current_task import describe_with, one_line
-from molecule_runtime.a2a.executor import Turn as AgentTurn
-from molecule_runtime.a2a.executor import failure_text
+from molecule_runtime.a2a.executor import failure_text, metadata_of
 from molecule_runtime.a2a.once import Acknowledge, Delivery
 from molecule_runtime.a2a.watched import WatchedQueue
 from molecule_runtime.core import delegation_chain, logs, trace_context
@@ -231,7 +230,7 @@ class TurnExecutor:
         self._on_change()
         error = ""
         try:
-            metadata = AgentTurn.of(turn.context).metadata
+            metadata = metadata_of(turn.context.message) if turn.context.message is not None else {}
             with delegation_chain.working_for(metadata), trace_context.continuing(_trace_of(turn, metadata)):
                 error = await self._run(turn)
         except asyncio.CancelledError:
