@@ -52,7 +52,7 @@ ODD_ANSWERS: list[tuple[int, Any]] = [
 
 # These wait for somebody, or try again for a while, when nobody answers.
 PATIENT = {"delegate_task", "delegate_task_async", "desktop_wait_for_control", "wait_for_message"}
-QUICK = [
+_ALL = [
     *(
         name
         for section in ("memory", "work", "display")
@@ -60,7 +60,7 @@ QUICK = [
     ),
     *("send_message_to_user", "broadcast_message", "install_plugin"),
 ]
-QUICK = [name for name in QUICK if name not in PATIENT]
+QUICK = [name for name in _ALL if name not in PATIENT]
 
 ODD = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.lists(st.text(max_size=3), max_size=2)

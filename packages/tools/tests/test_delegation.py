@@ -158,9 +158,9 @@ async def test_an_older_platform_tells_the_answer_of_a_busy_peer_in_the_row_of_t
                 looks += 1
                 if looks == 2:
                     return 503, {"error": "try later"}
-                recorded = (
-                    next(each for each in scripted.received if each.path.endswith("/record")).body if looks > 1 else {}
-                )
+                recorded: dict[str, Any] = {}
+                if looks > 1:
+                    recorded = next(each for each in scripted.received if each.path.endswith("/record")).body
                 row = {
                     "delegation_id": recorded.get("delegation_id"),
                     "source_id": "alice",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -16,7 +17,7 @@ from molecule_runtime.tools import delegation_records as records
 from molecule_runtime.tools.errors import JournalError
 from molecule_runtime.tools.journal import FILE_NAME, Journal, Owner
 
-from .support import context, done, refused, run, said
+from .support import context, done, refused, said
 
 if TYPE_CHECKING:
     import sqlite3
@@ -140,39 +141,58 @@ async def test_a_journal_that_cannot_be_used_says_which_file_and_why(tmp_path: P
         broken.close()
 
 
+DELEGATING = """
+import sys
+from pathlib import Path
+import anyio
+from molecule_runtime.core.identity import validate_workspace_id
+from molecule_runtime.core.platform.client import PlatformClient
+from molecule_runtime.core.platform.pools import ConnectionPools
+from molecule_runtime.core.targets import WorkspaceTarget
+from molecule_runtime.core.tokens import StaticToken
+from molecule_runtime.tools import Journal, Permissions, ToolContext, dispatch
+
+url, own_id, token, peer_id, folder = sys.argv[1:]
+
+async def main():
+    async with ConnectionPools() as pools:
+        target = WorkspaceTarget(id=validate_workspace_id(own_id), token=StaticToken(token), platform_url=url)
+        clients = {own_id: PlatformClient(target, pools)}
+        context = ToolContext(clients=clients, permissions=Permissions(("operator",)), journal=Journal(Path(folder)))
+        await dispatch("delegate_task", {"workspace_id": peer_id, "task": "t"}, context)
+
+anyio.run(main)
+"""
+
+
 async def test_a_task_whose_process_was_killed_is_taken_up_under_its_id(
-    acme: Tenant, agent: Http, pools: ConnectionPools, journal: Journal, tmp_path: Path
+    acme: Tenant, agent: Http, pools: ConnectionPools, tmp_path: Path
 ) -> None:
     lead, ours = await acme.family()
     await acme.register(lead, agent)
-    gone = anyio.Event()
 
     async def never(request: Received) -> tuple[int, Any] | None:
         del request
-        gone.set()
         await anyio.sleep_forever()
         return None
 
     agent.answer = never
-    first = context(pools, (acme.url, ours), journal=journal)
-    async with anyio.create_task_group() as group:
-        group.start_soon(lambda: run(first, "delegate_task", workspace_id=lead.id, task="t"))
+    command = [sys.executable, "-c", DELEGATING, acme.url, ours.id, ours.token, lead.id, str(tmp_path)]
+    async with await anyio.open_process(command, stdout=None, stderr=None) as process:
         with anyio.fail_after(WAIT_SECONDS):
-            await gone.wait()
-        group.cancel_scope.cancel()
-    await orphaned(journal)
-    other = Journal(tmp_path / "state")
-    second = context(pools, (acme.url, ours), journal=other)
-    (waiting,) = (await done(second, "check_task_status", workspace_id="", task_id="")).structured["delegations"]
-    assert waiting["status"] == "unknown"
-    assert "counts as the same delegation" in waiting["note"]
-    agent.says((200, said("at last")))
-    result = await done(second, "delegate_task", workspace_id=lead.id, task="t")
-    assert untrusted.parse(result.text)[0].content == "at last"
-    ids = [request.body["params"]["message"]["messageId"] for request in agent.received]
-    assert ids == [waiting["delegation_id"]] * 2
-    assert (await done(second, "check_task_status", workspace_id="", task_id="")).structured["delegations"] == []
-    other.close()
+            await agent.arrived.wait()
+        process.kill()
+    with closing(Journal(tmp_path)) as journal:
+        ctx = context(pools, (acme.url, ours), journal=journal)
+        (waiting,) = (await done(ctx, "check_task_status", workspace_id="", task_id="")).structured["delegations"]
+        assert waiting["status"] == "unknown"
+        assert "counts as the same delegation" in waiting["note"]
+        agent.says((200, said("at last")))
+        result = await done(ctx, "delegate_task", workspace_id=lead.id, task="t")
+        assert untrusted.parse(result.text)[0].content == "at last"
+        ids = [request.body["params"]["message"]["messageId"] for request in agent.received]
+        assert ids == [waiting["delegation_id"]] * 2
+        assert (await done(ctx, "check_task_status", workspace_id="", task_id="")).structured["delegations"] == []
 
 
 async def test_a_start_that_is_not_confirmed_is_asked_for_again_under_one_key(

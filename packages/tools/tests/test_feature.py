@@ -8,9 +8,10 @@ import pytest
 
 from molecule_runtime.core.adapter import AdapterConfig
 from molecule_runtime.core.config import WorkspaceConfig
+from molecule_runtime.core.errors import ConfigurationError, PlatformError
 from molecule_runtime.core.testing import FakePlatform
 from molecule_runtime.tools.audit.verify import records
-from molecule_runtime.tools.feature import tools
+from molecule_runtime.tools.feature import approval_gate, tools
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,3 +47,15 @@ async def test_without_it_the_file_decides_and_without_a_file_the_tools_only_rea
     assert "denied for roles ['read-only']" in await denial(config)
     (tmp_path / "config.yaml").write_text(FILE, encoding="utf-8")
     assert "PERMISSION DENIED" not in await denial(config)
+
+
+async def test_the_gate_of_a_workspace_follows_its_configuration_and_asks_where_there_is_none(tmp_path: Path) -> None:
+    config = AdapterConfig(model="m", config_path=str(tmp_path))
+    with pytest.raises(ConfigurationError, match="needs a platform"):
+        approval_gate(config)
+    async with FakePlatform().client() as client:
+        config.platform = client
+        with pytest.raises(PlatformError):  # it was asked, and this one knows no approvals
+            await approval_gate(config).require("Deploy")
+        config.workspace_config = WorkspaceConfig.model_validate({"hitl": {"bypass_roles": ["operator"]}})
+        await approval_gate(config).require("Deploy")

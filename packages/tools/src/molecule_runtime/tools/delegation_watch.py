@@ -123,8 +123,9 @@ def answer_of(row: wire.Delegation | None, whole: wire.ActivityRow | None) -> en
     """Read how a delegation ended from its row and from the one that has the whole answer, as far as they are there."""
     status = (whole.status if whole is not None else None) or (row.status if row is not None else "")
     text = ""
-    if whole is not None and isinstance(whole.response_body, dict):
-        said = cast("dict[str, Any]", whole.response_body).get("text")
+    body: object = None if whole is None else whole.response_body
+    if isinstance(body, dict):
+        said = cast("dict[str, Any]", body).get("text")
         text = said if isinstance(said, str) else ""
     if status == "completed":
         return _unwrapped(text or (row.response_preview if row is not None else None) or "")
