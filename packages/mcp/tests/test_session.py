@@ -16,6 +16,8 @@ from molecule_runtime.core import registry, untrusted
 from molecule_runtime.core.config import FILE_NAME
 from molecule_runtime.core.secretfile import write_private
 from molecule_runtime.core.version import version_of
+from molecule_runtime.tools.audit import open_ring, verify
+from molecule_runtime.tools.audit.verify import records
 
 from .processes import SECONDS, lines, one, place, session, several, text_of
 
@@ -233,6 +235,9 @@ async def test_a_configuration_that_cannot_be_read_makes_the_tools_read_only(acm
         assert "team-lead" in await mcp.text("list_peers")
     assert (where.state / FILE_NAME).read_text(encoding="utf-8") == "rbac: ["
     assert "the tools are read-only" in where.log_text()
+    ledger = [(row.model_used, row.outcome) for row in records(where.state / "audit_ledger.db", agent_id=ours.id)]
+    assert ledger == [("delegate_task", "permission_denied"), ("list_peers", "success")]
+    assert verify(where.state / "audit_ledger.db", open_ring(where.state / "audit_ledger.key", create=False)).valid
 
 
 async def test_the_inbox_can_be_turned_off(acme: Tenant, tmp_path: Path) -> None:

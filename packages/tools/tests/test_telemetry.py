@@ -242,6 +242,16 @@ async def test_memory_has_the_spans_of_memory_and_not_what_is_remembered(acme: T
     assert "secret" not in watched.everything()
 
 
+async def test_an_approval_says_how_it_stands_and_not_what_it_is_about(acme: Tenant, pools: ConnectionPools) -> None:
+    me = await acme.create("me")
+    watched = Watched(context(pools, (acme.url, me)))
+    asked = await done(watched.ctx, "create_approval", action="carry out the secret plan", reason="the secret plan")
+    found = attributes(watched.spans()["execute_tool create_approval"])
+    assert found["molecule.approval.outcome"] == "pending"
+    assert found["molecule.approval.id"] == asked.structured["request_id"]
+    assert "secret plan" not in watched.everything()
+
+
 @pytest.mark.parametrize(
     ("value", "taken"),
     [

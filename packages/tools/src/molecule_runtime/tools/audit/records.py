@@ -36,7 +36,7 @@ class Event:
         input_hash: SHA-256 of what went in, in hex.
         output_hash: SHA-256 of what came out, in hex.
         human_oversight_flag: a person decides or is told.
-        risk_flag: it reached outside the workspace, or was refused.
+        risk_flag: it had others do something, ran code, or was refused for want of a permission.
         trace_id: of the OpenTelemetry trace, in hex; `""` without one.
         content: what went in and came out, redacted; None unless somebody asked for it.
     """
