@@ -30,7 +30,7 @@ _NAMES = {
     DISPLAY_SECTION: "your desktop",
     INBOX_SECTION: "your inbox",
     MEMORY_SECTION: "your memory",
-    WORK_SECTION: "your goal and tasks",
+    WORK_SECTION: "your own work",
 }
 
 _HEADINGS = {
@@ -38,7 +38,7 @@ _HEADINGS = {
     DISPLAY_SECTION: "## Your Desktop",
     INBOX_SECTION: "## Your Inbox",
     MEMORY_SECTION: "## Your Memory",
-    WORK_SECTION: "## Your Goal and Tasks",
+    WORK_SECTION: "## Your Own Work",
 }
 
 _ACKNOWLEDGE = (
