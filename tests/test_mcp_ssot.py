@@ -60,6 +60,7 @@ NAMES = [
     "respond_request",
     "add_request_message",
     "cancel_request",
+    "run_code",
 ]
 
 IN_STEP: dict[str, list[str]] = {"missing": [], "extra": [], "changed": []}

@@ -76,7 +76,7 @@ OR_DEFAULT = "; correct it, or remove the key for the default"
         ("a2a: {streaming: 'true'}", "a2a.streaming must be true or false (found 'true'); remove the quotes"),
         (
             "sandbox: {backend: vm}",
-            f"sandbox.backend must be one of subprocess, docker, e2b (found 'vm'){OR_DEFAULT} ('subprocess')",
+            f"sandbox.backend must be one of bubblewrap, docker, e2b, none, subprocess (found 'vm'){OR_DEFAULT} ('bubblewrap')",
         ),
         ("task_budget: 5", f"task_budget must be 0 for none, or at least 20000 (found 5){OR_DEFAULT} (0)"),
         ("tools: x", "tools must be a list of texts (found 'x'); correct it"),

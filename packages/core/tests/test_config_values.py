@@ -74,7 +74,7 @@ DEFAULTS: dict[str, object] = {
     "delegation.retry_delay": 5.0,
     "delegation.timeout": 120.0,
     "delegation.escalate": True,
-    "sandbox.backend": "subprocess",
+    "sandbox.backend": "bubblewrap",
     "sandbox.memory_limit": "256m",
     "sandbox.timeout": 30,
     "rbac.roles": ("operator",),

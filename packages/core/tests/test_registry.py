@@ -69,6 +69,7 @@ VALID: dict[str, dict[str, Any]] = {
     "respond_request": {"request_id": "r-1", "action": "done", "message": "it runs"},
     "add_request_message": {"request_id": "r-1", "message": "which branch?"},
     "cancel_request": {"request_id": "r-1"},
+    "run_code": {"code": "print(1)", "language": "node", "files": ["data.csv"], "collect": ["plot.png"]},
 }
 """One call of every tool."""
 
@@ -126,6 +127,10 @@ BEYOND: list[tuple[str, dict[str, Any]]] = [
     ("task_update", {"task_id": ""}),
     ("task_update", {"status": ""}),
     ("task_complete", {"task_id": ""}),
+    ("run_code", {"code": ""}),
+    ("run_code", {"language": "perl"}),
+    ("run_code", {"files": "data.csv"}),
+    ("run_code", {"collect": [""]}),
 ]
 """Changes of a valid call that make it invalid."""
 
@@ -264,6 +269,7 @@ def test_required_arguments_are_those_of_the_contract() -> None:
         "respond_request": ["request_id", "action"],
         "add_request_message": ["request_id", "message"],
         "cancel_request": ["request_id"],
+        "run_code": ["code"],
     }
 
 
@@ -301,6 +307,9 @@ def test_defaults_are_those_of_the_contract_in_schema_and_model() -> None:
         ("list_inbox", "status"): "",
         ("check_requests", "status"): "",
         ("respond_request", "message"): "",
+        ("run_code", "language"): "python",
+        ("run_code", "files"): [],
+        ("run_code", "collect"): [],
     }
     for (name, argument), default in defaults.items():
         call = {key: value for key, value in VALID[name].items() if key != argument}
@@ -421,7 +430,7 @@ def test_the_sections_hold_every_tool_once_in_registration_order() -> None:
     sections = [A2A_SECTION, DISPLAY_SECTION, INBOX_SECTION, MEMORY_SECTION, WORK_SECTION]
     assert sections[:2] == ["a2a", "display"]
     assert MEMORY_SECTION == "memory"
-    assert [len(in_section(section)) for section in sections] == [19, 7, 3, 3, 7]
+    assert [len(in_section(section)) for section in sections] == [19, 7, 3, 3, 8]
     assert sorted(spec.name for section in sections for spec in in_section(section)) == sorted(tool_names())
     assert [spec.name for spec in in_section(INBOX_SECTION)] == ["wait_for_message", "inbox_peek", "inbox_pop"]
     assert in_section("nowhere") == []
@@ -436,7 +445,7 @@ def test_texts_mention_only_tools_that_exist_and_the_tools_own_arguments(spec: T
     assert set(re.findall(r"`([^`]*)`", spec.short + spec.when_to_use)) <= known
     fields = {
         *("workspace_id", "source_workspace_id", "task_id", "delegation_id", "activity_id", "in_progress", "not_found"),
-        *("created_at", "mime_type", "file_path", "info_requested"),
+        *("created_at", "mime_type", "file_path", "info_requested", "already_collected", "exit_code"),
     }
     argument_texts = " ".join(schema["description"] for schema in spec.input_schema["properties"].values())
     words = set(re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", f"{spec.short} {spec.when_to_use} {argument_texts}"))

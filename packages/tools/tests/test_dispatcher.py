@@ -31,6 +31,7 @@ GATED_INSIDE = {
     "create_request": "approve",
     "create_approval": "approve",
     "respond_request": "approve",
+    "run_code": "code.run",
 }
 """The registry's list of gated tools is the contract's (`runtime.md` 6.2), which leaves out those that its section 20.4 misses."""
 
@@ -60,6 +61,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "send_message_to_user": {"message": "hi"},
     "inbox_pop": {"activity_id": "a"},
     "chat_history": {"peer_id": "bob"},
+    "run_code": {"code": "print(1)"},
 }
 
 

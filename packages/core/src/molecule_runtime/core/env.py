@@ -150,6 +150,11 @@ MOLECULE_A2A_REQUIRE_AUTH = Variable(
     "Take A2A messages only with the platform's inbound secret, where a2a.inbound_auth asks for nothing.",
     kind="flag",
 )
+MOLECULE_DISABLE_IMAGE_INLINING = Variable(
+    "MOLECULE_DISABLE_IMAGE_INLINING",
+    "Give models the path of an image instead of the image, in templates that call build_user_content_with_files.",
+    kind="flag",
+)
 AGENT_SNAPSHOT_PATH = Variable(
     "AGENT_SNAPSHOT_PATH",
     "File for what an agent takes over a restart; default .agent_snapshot.json in CONFIGS_DIR.",
@@ -235,11 +240,15 @@ DELEGATION_RETRY_DELAY = Variable(
     kind="number",
     minimum=0,
 )
-SANDBOX_BACKEND = Variable("SANDBOX_BACKEND", "subprocess, docker or e2b: where run_code runs, over config.yaml.")
+SANDBOX_BACKEND = Variable(
+    "SANDBOX_BACKEND", "bubblewrap, docker, e2b or none: what isolates run_code, over config.yaml."
+)
 SANDBOX_MEMORY_LIMIT = Variable("SANDBOX_MEMORY_LIMIT", "Memory of run_code, over config.yaml.")
 SANDBOX_TIMEOUT = Variable(
     "SANDBOX_TIMEOUT", "Seconds of one run of run_code, over config.yaml.", kind="number", minimum=0
 )
+E2B_API_KEY = Variable("E2B_API_KEY", "Key of E2B's cloud, for sandbox.backend e2b.", secret=True)
+DOCKER_HOST = Variable("DOCKER_HOST", "Address of docker, for sandbox.backend docker, where it is not the usual one.")
 AUDIT_LEDGER_DB = Variable(
     "AUDIT_LEDGER_DB",
     "File of the audit ledger, or off for none; default audit_ledger.db in CONFIGS_DIR.",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from molecule_runtime.tools.audit import AuditTrail
     from molecule_runtime.tools.inbox import Inbox
     from molecule_runtime.tools.permissions import Permissions
+    from molecule_runtime.tools.sandbox import Sandbox
     from molecule_runtime.tools.telemetry import Telemetry
 
 ArgumentsT = TypeVar("ArgumentsT", bound=ToolArguments)
@@ -66,6 +67,7 @@ class ToolContext:
         delegations: what was last seen of delegations.
         memory: which endpoints for memories each platform has, as far as it was asked.
         audit: the ledger that every call goes into; None for no ledger.
+        sandbox: where code is run; None where the configuration cannot be read.
         telemetry: traces calls where the process has an OpenTelemetry SDK.
     """
 
@@ -81,6 +83,7 @@ class ToolContext:
     journal: Journal = field(default_factory=Journal)
     delegations: DelegationWatch = field(default_factory=DelegationWatch)
     audit: AuditTrail | None = None
+    sandbox: Sandbox | None = None
     telemetry: Telemetry = telemetry.PROCESS
 
     def client_of(self, workspace_id: str) -> PlatformClient:

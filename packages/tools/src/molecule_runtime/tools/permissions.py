@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from molecule_runtime.core.config import RbacConfig
 
 ROLE_PERMISSIONS: Final[Mapping[str, frozenset[str]]] = {
-    "admin": frozenset({"delegate", "approve", "memory.read", "memory.write"}),
-    "operator": frozenset({"delegate", "approve", "memory.read", "memory.write"}),
+    "admin": frozenset({"delegate", "approve", "memory.read", "memory.write", "code.run"}),
+    "operator": frozenset({"delegate", "approve", "memory.read", "memory.write", "code.run"}),
     "read-only": frozenset({"memory.read"}),
     "memory-readonly": frozenset({"memory.read"}),
-    "no-delegation": frozenset({"approve", "memory.read", "memory.write"}),
-    "no-approval": frozenset({"delegate", "memory.read", "memory.write"}),
+    "no-delegation": frozenset({"approve", "memory.read", "memory.write", "code.run"}),
+    "no-approval": frozenset({"delegate", "memory.read", "memory.write", "code.run"}),
 }
 """The built-in roles and the actions they allow."""
 

@@ -197,10 +197,10 @@ class DelegationConfig(Block):
 class SandboxConfig(Block):
     """`sandbox`: where `run_code` runs."""
 
-    backend: Annotated[Literal["subprocess", "docker", "e2b"], AnyCase] = Field(
-        default="subprocess", json_schema_extra={"x-environment": ["SANDBOX_BACKEND"]}
+    backend: Annotated[Literal["bubblewrap", "docker", "e2b", "none", "subprocess"], AnyCase] = Field(
+        default="bubblewrap", json_schema_extra={"x-environment": ["SANDBOX_BACKEND"]}
     )
-    """What isolates the code."""
+    """What isolates the code; none is no isolation, and subprocess an older name of bubblewrap."""
     memory_limit: Annotated[Text, Field(pattern=r"^[0-9]+[bkmgBKMG]?$")] = Field(
         default="256m", json_schema_extra={"x-environment": ["SANDBOX_MEMORY_LIMIT"]}
     )

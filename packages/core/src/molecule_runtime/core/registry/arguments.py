@@ -476,3 +476,22 @@ class TaskComplete(ToolArguments):
 
     task_id: Text = Field(description="Id of the task, as task_list shows it.")
     source_workspace_id: SourceWorkspace = None
+
+
+# Code
+
+
+class RunCode(ToolArguments):
+    """Arguments of `run_code`."""
+
+    code: Text = Field(description="The code, complete: nothing of an earlier run is there any more.")
+    language: Literal["python", "node", "bash"] = Field(default="python", description="What it is written in.")
+    files: list[Text] = Field(
+        default=[],
+        description="Paths of files in your folder that it needs. Copies lie beside the code under their last names.",
+    )
+    collect: list[Text] = Field(
+        default=[],
+        description="Plain names of files that it writes into the folder it starts in and that you want to have.",
+    )
+    source_workspace_id: SourceWorkspace = None

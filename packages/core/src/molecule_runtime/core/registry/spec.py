@@ -17,7 +17,7 @@ INBOX_SECTION = "inbox"
 MEMORY_SECTION = "memory"
 """What outlives a conversation."""
 WORK_SECTION = "work"
-"""The goal and the task list of the workspace."""
+"""The goal and the task list of the workspace, and its sandbox."""
 
 Permission = Literal["delegate", "approve", "memory.read", "memory.write"]
 """An action of the role-based access control."""

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from molecule_runtime.core.registry._tools_a2a import CHAT_HISTORY, FIRST_A2A_TOOLS
+from molecule_runtime.core.registry._tools_code import CODE_TOOLS
 from molecule_runtime.core.registry._tools_display import DISPLAY_TOOLS
 from molecule_runtime.core.registry._tools_inbox import INBOX_TOOLS
 from molecule_runtime.core.registry._tools_memory import MEMORY_TOOLS
@@ -21,6 +22,7 @@ TOOLS: "tuple[ToolSpec, ...]" = (
     *MEMORY_TOOLS,
     *WORK_TOOLS,
     *REQUEST_TOOLS,
+    *CODE_TOOLS,
 )
 """Every tool. The order is part of the contract."""
 
