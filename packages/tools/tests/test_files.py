@@ -11,6 +11,7 @@ import pytest
 from tests.support.tenants import WAIT_SECONDS, Http, Member, Tenant, bearer
 
 from molecule_runtime.core.platform.client import MAX_UPLOAD_BYTES
+from molecule_runtime.tools import screenshots
 from molecule_runtime.tools.files import clean_name, files_root
 from molecule_runtime.tools.media_types import media_type_of
 
@@ -67,6 +68,7 @@ async def test_local_files_reach_the_person_beside_uploaded_ones_in_their_order(
         {"uri": "workspace:/a.csv", "name": "a.csv"},
         str(folder / "chart.txt"),
         {"file_path": "chart.txt", "name": "../a picture.png", "mimeType": "text/html"},
+        str(screenshots.keep(folder, "now.png", PNG)),
     ]
     ctx = within(context(pools, (acme.url, ours)), folder)
     async with acme.platform.bus.subscribe() as frames:
@@ -75,13 +77,14 @@ async def test_local_files_reach_the_person_beside_uploaded_ones_in_their_order(
             frame = await anext(frames)
             while frame.event != "AGENT_MESSAGE":
                 frame = await anext(frames)
-    assert result.text == "Message sent to user with 4 attachments"
+    assert result.text == "Message sent to user with 5 attachments"
     sent = frame.payload["attachments"]
     assert [(item["name"], item.get("mimeType"), item.get("size")) for item in sent] == [
         ("my_report.bin", "application/octet-stream", 700_000),
         ("a.csv", None, None),
         ("chart.txt", "image/png", len(PNG)),
         ("a_picture.png", "image/png", len(PNG)),
+        ("now.png", "image/png", len(PNG)),
     ]
     assert await stored(acme, ours, sent[0]["uri"]) == big
     assert await stored(acme, ours, sent[3]["uri"]) == PNG
@@ -158,6 +161,11 @@ def _missing(folder: Path) -> str:
     return "missing.txt"
 
 
+def _address(folder: Path) -> str:
+    del folder
+    return "https://example.com/a.png"
+
+
 def _null(folder: Path) -> str:
     del folder
     return "a\0b"
@@ -178,6 +186,7 @@ REFUSED: dict[str, tuple[Callable[[Path], str], str]] = {
     "a folder": (_directory, "not a regular file"),
     "a large file": (_large, "25 MB, and a file may have 25"),
     "no file": (_missing, "there is no file"),
+    "an address": (_address, "give an object with its uri and name"),
     "a null character": (_null, "null character"),
 }
 

@@ -185,6 +185,10 @@ def _open_one(
 def _relative(root: Path, argument: str, path: str) -> PurePosixPath:
     if "\0" in path:
         raise ToolRefusedError(f"{argument}: a path has no null character")
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://|(?:workspace|platform-pending):", path):
+        raise ToolRefusedError(
+            f"{argument}: {path!r} is an address and no local file: give an object with its uri and name"
+        )
     given = PurePosixPath(expand_home(path))
     if given.is_absolute():
         real = PurePosixPath(os.path.realpath(root))
