@@ -15,6 +15,7 @@ from molecule_runtime.core.errors import ConfigurationError
 from molecule_runtime.tools import Permissions
 from molecule_runtime.tools.audit import AuditTrail, Event, load_audit_settings, log_event
 from molecule_runtime.tools.audit.checkpoints import anchored
+from molecule_runtime.tools.audit.cli import main
 from molecule_runtime.tools.audit.verify import records
 
 from .audit_support import checked
@@ -144,7 +145,7 @@ async def test_a_ledger_that_cannot_be_written_is_an_error_in_the_log_and_not_of
 
 
 async def test_checkpoints_go_to_the_platform_of_the_only_tenant_and_prove_a_cut_from_there(
-    acme: Tenant, pools: ConnectionPools, tmp_path: Path
+    acme: Tenant, pools: ConnectionPools, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trail = opened(tmp_path, AUDIT_LEDGER_ANCHOR="1")
     me = await acme.create("me")
@@ -158,9 +159,19 @@ async def test_checkpoints_go_to_the_platform_of_the_only_tenant_and_prove_a_cut
     trail.close()
     assert [checkpoint.seq for checkpoint in kept] == [500]
     assert checked(tmp_path / "ledger.db", anchors=kept).valid
-    (tmp_path / "ledger.db").unlink()
-    (tmp_path / "ledger.checkpoints.jsonl").unlink()
-    assert "the end was cut off" in checked(tmp_path / "ledger.db", anchors=kept).problem
+    environ = {"AUDIT_LEDGER_DB": str(tmp_path / "ledger.db"), "PLATFORM_URL": acme.url}
+    environ |= {"WORKSPACE_ID": me.id, "MOLECULE_WORKSPACE_TOKEN": me.token}
+
+    async def command(**changes: str) -> int:
+        return await anyio.to_thread.run_sync(lambda: main(["verify", "--anchored"], environ={**environ, **changes}))
+
+    assert await command() == 0
+    for file in ("ledger.db", "ledger.checkpoints.jsonl"):
+        (tmp_path / file).unlink()
+    assert await command() == 1
+    assert "the end was cut off" in capsys.readouterr().out
+    assert await command(MOLECULE_WORKSPACE_TOKEN=me.token[::-1]) == 3
+    assert await command(PLATFORM_URL="") == 2
 
 
 async def test_no_tenant_gets_a_checkpoint_of_a_ledger_that_another_is_in(

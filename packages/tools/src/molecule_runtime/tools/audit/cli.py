@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Final, TextIO
 
 from molecule_runtime.core import configs_dir, env
-from molecule_runtime.core.errors import ConfigurationError
+from molecule_runtime.core.errors import ConfigurationError, PlatformError
 from molecule_runtime.core.secretfile import expand_home
 from molecule_runtime.core.version import version_of
 from molecule_runtime.tools.audit import keys
@@ -25,6 +25,8 @@ from molecule_runtime.tools.errors import AuditError, LedgerKeyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
+
+    from molecule_runtime.tools.audit.checkpoints import Checkpoint
 
 DISTRIBUTION: Final = "molecule-runtime-tools"
 
@@ -64,6 +66,11 @@ def build_parser() -> argparse.ArgumentParser:
     checking.add_argument(
         "--checkpoints", metavar="FILE", help="signed checkpoints that were kept elsewhere (JSON lines)"
     )
+    checking.add_argument(
+        "--anchored",
+        action="store_true",
+        help="compare with the checkpoints in the platform's activity log too, for the workspaces of the environment",
+    )
     checking.add_argument("--partial", action="store_true", help="the oldest segments are archived elsewhere")
     checking.set_defaults(run=_verify)
 
@@ -91,6 +98,7 @@ def main(argv: Sequence[str] | None = None, *, environ: Mapping[str, str] | None
     """Run the command; returns the exit code."""
     arguments = build_parser().parse_args(argv)
     environ = env.current() if environ is None else environ
+    arguments.environ = environ
     run: Callable[[argparse.Namespace, AuditSettings], int] = arguments.run
     try:
         is_named = arguments.db or env.AUDIT_LEDGER_DB.is_set(environ)
@@ -110,10 +118,17 @@ def main(argv: Sequence[str] | None = None, *, environ: Mapping[str, str] | None
 
 
 def _verify(arguments: argparse.Namespace, settings: AuditSettings) -> int:
-    anchors = []
+    anchors: list[Checkpoint] = []
+    if arguments.anchored:
+        import anyio
+
+        try:
+            anchors = anyio.run(_anchored, arguments.environ)
+        except PlatformError as exc:
+            return _refuse(f"the platform's activity log cannot be read: {exc}", EXIT_DATABASE)
     if arguments.checkpoints:
         try:
-            anchors = read_checkpoints(expand_home(arguments.checkpoints))
+            anchors += read_checkpoints(expand_home(arguments.checkpoints))
         except OSError as exc:
             return _refuse(f"{arguments.checkpoints} cannot be read: {exc.strerror or exc}", EXIT_DATABASE)
     if arguments.file:
@@ -127,6 +142,21 @@ def _verify(arguments: argparse.Namespace, settings: AuditSettings) -> int:
     ring = keys.open_ring(settings.key_file, salt=settings.salt, create=False)
     found = verify(settings.ledger, ring, agent_id=arguments.agent_id, anchors=anchors, partial=arguments.partial)
     return _report(found, arguments, what=str(settings.ledger))
+
+
+async def _anchored(environ: Mapping[str, str]) -> list[Checkpoint]:
+    # Late: nothing else here talks to a platform, and httpx is slow to load.
+    from molecule_runtime.core.platform.client import PlatformClient
+    from molecule_runtime.core.platform.pools import ConnectionPools
+    from molecule_runtime.core.targets import resolve_targets
+    from molecule_runtime.tools.audit.checkpoints import anchored
+
+    found: list[Checkpoint] = []
+    async with ConnectionPools() as pools:
+        for target in resolve_targets(environ):
+            async with PlatformClient(target, pools) as client:
+                found += await anchored(client)
+    return found
 
 
 def _report(found: Verification, arguments: argparse.Namespace, *, what: str) -> int:
