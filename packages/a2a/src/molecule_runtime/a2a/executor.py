@@ -77,7 +77,7 @@ class Turn:
 
 def metadata_of(message: Message) -> dict[str, Any]:
     """Return what a message says about itself: a protobuf Struct in SDK 1.x, not a dict (contract `consumers.md` 1.7)."""
-    return cast("dict[str, Any]", _plain(message.metadata))
+    return cast("dict[str, Any]", plain(message.metadata))
 
 
 Answer: TypeAlias = Callable[[Turn], Awaitable[str]]
@@ -149,15 +149,15 @@ async def fail(context: RequestContext, event_queue: EventQueue, text: str) -> N
     await event_queue.enqueue_event(Task(id=identifier, context_id=conversation, status=status, history=history))
 
 
-def _plain(value: Any) -> object:
-    """Turn what a protobuf Struct holds into the JSON values that were sent; it keeps every number as a float."""
+def plain(value: Any) -> object:
+    """Return what a protobuf Struct holds as the JSON values that were sent; it keeps every number as a float."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
     if hasattr(value, "keys"):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value]
+        return {str(key): plain(item) for key, item in value.items()}
+    return [plain(item) for item in value]
 
 
 def _workspace_id(value: object) -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import mimetypes
-import stat
 import urllib.parse
 import uuid
 from dataclasses import dataclass
@@ -99,9 +98,7 @@ class Attachments:
         found: list[File] = []
         problems: list[str] = []
         for number, file in enumerate(files):
-            name = uploads.clean_name(file.name or urllib.parse.urlsplit(file.uri).path or "file")
-            if file.uri.startswith("data:") and not file.name:
-                name = "file"
+            name = _name_of(file)
             try:
                 if number >= MAX_FILES:
                     raise AttachmentError(f"a message may have {MAX_FILES} files")
@@ -109,6 +106,29 @@ class Attachments:
             except AttachmentError as exc:
                 problems.append(f"(The file {name!r} that came with this message is not available: {exc})")
         return Received(files=tuple(found), problems=tuple(problems))
+
+    def find(self, file: File) -> File:
+        """Return a file that a message refers to and that is on this disk already. Blocking.
+
+        Raises:
+            AttachmentError: it is not there, or may not be read.
+        """
+        place = self._place_of(file.uri)
+        return _local(self._folders.local(place), _name_of(file), file.mime_type, self._size(place))
+
+    def sendable(self, path: str | Path) -> File:
+        """Return a file that may be sent, under the path that the contract has for it. Blocking; `give` says what may be.
+
+        Raises:
+            AttachmentError: it may not be sent.
+        """
+        place = self._place(str(path))
+        if any(part.startswith(".") for part in Path(place).parts[1:]):
+            raise AttachmentError("hidden files are not sent")
+        if not place.startswith(f"{WORKSPACE}/"):
+            raise AttachmentError(f"only files below {WORKSPACE} are sent")
+        name = uploads.clean_name(place)
+        return File(uri=f"workspace:{place}", name=name, mime_type=_type_of(name), size=self._size(place))
 
     async def give(self, path: str | Path, *, name: str = "") -> Part:
         """Return the part that sends a file. It is not copied: the reader gets it from where it is.
@@ -120,14 +140,9 @@ class Attachments:
         Raises:
             AttachmentError: it is outside of the agent's folders, hidden, a credential, too large, or not there.
         """
-        place = self._place(str(path))
-        if any(part.startswith(".") for part in Path(place).parts[1:]):
-            raise AttachmentError("hidden files are not sent")
-        if not place.startswith(f"{WORKSPACE}/"):
-            raise AttachmentError(f"only files below {WORKSPACE} are sent")
-        await self._size(place)
-        shown = uploads.clean_name(name or place)
-        return Part(url=f"workspace:{place}", filename=shown, media_type=_type_of(shown))
+        file = await anyio.to_thread.run_sync(self.sendable, path)
+        shown = uploads.clean_name(name) if name else file.name
+        return Part(url=file.uri, filename=shown, media_type=_type_of(shown))
 
     async def _take(self, file: File, name: str) -> File:
         uri = file.uri
@@ -135,9 +150,7 @@ class Attachments:
             return await self._store(name, *_inline(uri), declared=file.mime_type)
         if uri.startswith("platform-pending:"):
             return await self._fetch(uri.removeprefix("platform-pending:"), name, file.mime_type)
-        place = self._place_of(uri)
-        size = await self._size(place)
-        return _local(self._folders.local(place), name, file.mime_type, size)
+        return await anyio.to_thread.run_sync(self.find, file)
 
     def _place_of(self, uri: str) -> str:
         parts = urllib.parse.urlsplit(uri)
@@ -180,15 +193,10 @@ class Attachments:
                 return f"{root}{path[len(str(folder)) :]}"
         raise AttachmentError("it is outside of the agent's folders")
 
-    async def _size(self, place: str) -> int:
-        def look() -> int:
-            with self._folders.opened(place, self._secrets) as (_, status):
-                if not stat.S_ISREG(status.st_mode):
-                    raise AttachmentError("it is not a regular file")
-                return status.st_size
-
+    def _size(self, place: str) -> int:
         try:
-            size = await anyio.to_thread.run_sync(look)
+            with self._folders.opened(place, self._secrets) as (_, status):
+                size = status.st_size
         except FileNotFoundError:
             raise AttachmentError("there is no such file") from None
         except OSError as exc:
@@ -251,6 +259,12 @@ def _secret_files(state_dir: Path) -> Iterable[Path]:
     for variable in (env.MOLECULE_A2A_TOKEN_FILE, env.MOLECULE_WORKSPACE_TOKEN_FILE, env.AUDIT_LEDGER_KEY_FILE):
         if variable.is_set():
             yield expand_home(variable.get())
+
+
+def _name_of(file: File) -> str:
+    if file.uri.startswith("data:") and not file.name:
+        return "file"
+    return uploads.clean_name(file.name or urllib.parse.urlsplit(file.uri).path or "file")
 
 
 def _inline(uri: str) -> tuple[bytes, str]:

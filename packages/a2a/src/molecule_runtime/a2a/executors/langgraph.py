@@ -13,7 +13,7 @@ from molecule_runtime.core import env
 from molecule_runtime.core.errors import MissingFeatureError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
     from molecule_runtime.a2a.executor import Turn
     from molecule_runtime.a2a.executors.attachments import Attachments
@@ -66,7 +66,7 @@ class LangGraphExecutor(StreamingExecutor):
             "run_name": f"a2a-{turn.context_id[:8]}",
         }
         remembers = getattr(self._graph, "checkpointer", None) not in (None, False)
-        history = [] if remembers else _history(turn)
+        history = [] if remembers else history_in(turn.metadata)
         messages = [*history, ("human", turn.text)]
         stream = self._graph.astream_events({"messages": messages}, config, version="v2")
         speaking = ""
@@ -136,8 +136,9 @@ def _block_text(block: object) -> str:
     return ""
 
 
-def _history(turn: Turn) -> list[tuple[str, str]]:
-    said: object = turn.metadata.get("history")
+def history_in(metadata: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Return what was said before, as `("human" | "ai", text)`, from the metadata of a message; what cannot be read is left out."""
+    said = metadata.get("history")
     if not isinstance(said, list):
         return []
     messages: list[tuple[str, str]] = []
