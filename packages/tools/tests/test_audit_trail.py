@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import os
 import stat
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from molecule_runtime.tools import Permissions
 from molecule_runtime.tools.audit import AuditTrail, Event, load_audit_settings, log_event
 from molecule_runtime.tools.audit.checkpoints import anchored
 from molecule_runtime.tools.audit.cli import main
+from molecule_runtime.tools.audit.trail import MAX_LATE
 from molecule_runtime.tools.audit.verify import records
 
 from .audit_support import checked
@@ -34,10 +34,10 @@ ME = Member("11111111-1111-4111-8111-111111111111", "token-of-mine-1234")
 OTHER = Member("22222222-2222-4222-8222-222222222222", "token-of-other-5678")
 
 
-def opened(folder: Path, **environ: str) -> AuditTrail:
+def opened(folder: Path, *, rest_seconds: float = 60, **environ: str) -> AuditTrail:
     settings = load_audit_settings({"AUDIT_LEDGER_DB": str(folder / "ledger.db"), **environ}, folder=None)
     assert settings is not None
-    return AuditTrail(settings)
+    return AuditTrail(settings, rest_seconds=rest_seconds)
 
 
 def with_trail(ctx: ToolContext, trail: AuditTrail) -> ToolContext:
@@ -133,15 +133,34 @@ async def test_calls_that_come_together_are_written_together_and_none_is_lost(tm
     assert checked(tmp_path / "ledger.db").valid
 
 
-async def test_a_ledger_that_cannot_be_written_is_an_error_in_the_log_and_not_of_the_call(
+async def test_a_ledger_that_cannot_be_written_fails_no_call_and_gets_its_records_later(
     scripted: Http, pools: ConnectionPools, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "ledger.db").mkdir()
-    ctx = with_trail(context(pools, (scripted.url, ME)), opened(tmp_path))
+    trail = opened(tmp_path, rest_seconds=0)
+    ctx = with_trail(context(pools, (scripted.url, ME)), trail)
     scripted.says((200, []))
-    with caplog.at_level(logging.ERROR):
+    for _ in range(2):
         await done(ctx, "list_peers")
-    assert "1 audit records were not written" in caplog.text
+    assert caplog.text.count("cannot be written, its records wait") == 1
+    (tmp_path / "ledger.db").rmdir()
+    await done(ctx, "get_runtime_identity")
+    trail.close()
+    assert "2 audit records are late" in caplog.text
+    assert [row.model_used for row in of_calls(tmp_path)] == ["list_peers", "list_peers", "get_runtime_identity"]
+
+
+async def test_what_waits_for_a_ledger_is_bounded_and_goes_in_at_the_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "ledger.db").mkdir()
+    trail = opened(tmp_path)
+    for number in range(MAX_LATE + 5):
+        await trail.record(Event(agent_id="ws", operation="tool_call", model_used=str(number)))
+    (tmp_path / "ledger.db").rmdir()
+    trail.close()
+    assert "5 are lost" in caplog.text
+    assert [int(row.model_used) for row in of_calls(tmp_path)] == list(range(5, MAX_LATE + 5))
 
 
 async def test_checkpoints_go_to_the_platform_of_the_only_tenant_and_prove_a_cut_from_there(

@@ -305,12 +305,17 @@ def test_without_the_variables_nothing_of_opentelemetry_is_loaded() -> None:
 
 
 def test_the_standard_variables_turn_it_on_and_stdout_stays_clean() -> None:
-    traced = in_a_process(OTEL_TRACES_EXPORTER="console", OTEL_METRICS_EXPORTER="none")
+    traced = in_a_process(
+        OTEL_TRACES_EXPORTER="console",
+        OTEL_METRICS_EXPORTER="none",
+        OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT="SPAN_ONLY",
+    )
     assert traced.stdout.startswith("False ['opentelemetry'")
     assert len(traced.stdout.splitlines()) == 1
     span = json.loads(traced.stderr)
     assert span["name"] == "execute_tool get_runtime_identity"
     assert span["resource"]["attributes"]["service.name"] == "test"
+    assert "gen_ai.tool.call.result" in span["attributes"]
 
 
 def test_an_exporter_that_is_not_installed_is_one_warning_with_its_remedy() -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import time
 import uuid
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +23,7 @@ from molecule_runtime.tools.audit.records import MAX_CONTENT_CHARS, Event, hash_
 from molecule_runtime.tools.errors import AuditError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from molecule_runtime.core.platform.client import PlatformClient
@@ -31,6 +34,12 @@ FILE_NAME: Final = "audit_ledger.db"
 
 _WAIT_SECONDS: Final = 15.0
 """That a call's answer may wait for its record."""
+
+_REST_SECONDS: Final = 30.0
+"""Between two tries to write to a ledger that could not be written."""
+
+MAX_LATE: Final = 1_000
+"""Records that wait for a ledger; above it the oldest is lost, and counted."""
 
 _ANCHOR_SECONDS: Final = 5.0
 _NAME_CHARS: Final = 80
@@ -107,11 +116,16 @@ def open_trail(environ: Mapping[str, str], *, folder: Path | None) -> AuditTrail
 class AuditTrail:
     """Takes the calls of one process to the ledger. Calls that come together are written together: one lock, one sync.
 
-    A record that cannot be written is an error in the log and never the failure of a call.
+    A ledger that cannot be written is an error in the log and never the failure of a call. What did not go in is kept, bounded, and
+    goes in when it can; until the next try, after `rest_seconds`, no call waits for it.
     """
 
-    def __init__(self, settings: AuditSettings) -> None:
+    def __init__(self, settings: AuditSettings, *, rest_seconds: float = _REST_SECONDS) -> None:
         self._settings = settings
+        self._rest_seconds = rest_seconds
+        self._resting_until = -math.inf
+        self._late: deque[Event] = deque(maxlen=MAX_LATE)
+        self._lost = 0
         self._ledger: Ledger | None = None
         self._waiting: list[_Waiting] = []
         self._is_writing = False
@@ -122,6 +136,9 @@ class AuditTrail:
 
         A checkpoint that falls due goes to the activity log of `anchor`, where the settings say so.
         """
+        if time.monotonic() < self._resting_until:
+            self._keep([event])
+            return
         mine = _Waiting(event)
         self._waiting.append(mine)
         # Shielded: a call that was cancelled has happened all the same.
@@ -166,7 +183,12 @@ class AuditTrail:
         await self.record(event, anchor=anchor)
 
     def close(self) -> None:
-        """Close the ledger's file. Blocking."""
+        """Write what is late, if that is possible now, and close the ledger's file. Blocking."""
+        if self._late:
+            try:
+                self._append([])
+            except AuditError as exc:
+                logger.error("%d audit records were never written: %s", len(self._late) + self._lost, exc)  # noqa: TRY400 - it says all
         if self._ledger is not None:
             self._ledger.close()
 
@@ -174,11 +196,15 @@ class AuditTrail:
         """Write everything that waits, and let the next of those that came meanwhile do the same."""
         self._is_writing = True
         batch, self._waiting = self._waiting, []
+        events = [waiting.event for waiting in batch]
+        written: Appended | None = None
         try:
-            written = await anyio.to_thread.run_sync(self._append, [waiting.event for waiting in batch])
+            written = await anyio.to_thread.run_sync(self._append, events)
         except AuditError as exc:
-            logger.error("%d audit records were not written: %s", len(batch), exc)  # noqa: TRY400 - the message says it all
-            written = None
+            if not self._late:
+                logger.error("the audit ledger cannot be written, its records wait: %s", exc)  # noqa: TRY400 - it says all
+            self._keep(events)
+            self._resting_until = time.monotonic() + self._rest_seconds
         finally:
             self._is_writing = False
             for waiting in batch:
@@ -188,12 +214,26 @@ class AuditTrail:
         if written is not None and written.checkpoint is not None and anchor is not None and self._settings.anchor:
             await _anchor(anchor, written.checkpoint)
 
+    def _keep(self, events: Sequence[Event]) -> None:
+        self._lost += max(0, len(self._late) + len(events) - MAX_LATE)
+        self._late.extend(events)
+
     def _append(self, events: list[Event]) -> Appended:
         if self._ledger is None:
             settings = self._settings
             ring = keys.open_ring(settings.key_file, salt=settings.salt, create=True)
             self._ledger = Ledger(settings.ledger, ring)
-        return self._ledger.append(events)
+        late = list(self._late)
+        appended = self._ledger.append([*late, *events])
+        if late:
+            logger.warning(
+                "%d audit records are late, with the time at which they were written; %d are lost",
+                len(late),
+                self._lost,
+            )
+            self._late.clear()
+            self._lost = 0
+        return appended
 
 
 async def _anchor(client: PlatformClient, checkpoint: checkpoints.Checkpoint) -> None:
