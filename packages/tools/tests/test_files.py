@@ -171,6 +171,11 @@ def _null(folder: Path) -> str:
     return "a\0b"
 
 
+def _endless(folder: Path) -> str:
+    del folder
+    return "service_account" * 100_000
+
+
 REFUSED: dict[str, tuple[Callable[[Path], str], str]] = {
     "a token file": (_hidden, "begin with a dot"),
     "a file in a folder with a dot": (_in_hidden, "begin with a dot"),
@@ -187,6 +192,7 @@ REFUSED: dict[str, tuple[Callable[[Path], str], str]] = {
     "a large file": (_large, "25 MB, and a file may have 25"),
     "no file": (_missing, "there is no file"),
     "an address": (_address, "give an object with its uri and name"),
+    "a path without end": (_endless, "at most 4096 characters"),
     "a null character": (_null, "null character"),
 }
 

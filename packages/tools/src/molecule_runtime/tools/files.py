@@ -45,6 +45,7 @@ MAX_FILES: Final = 20
 _CHUNK = 256 * 1024
 _MAX_SECRET = 64 * 1024
 _MAX_NAME = 100
+_MAX_PATH = 4096
 _SECRET_NAMES = re.compile(
     r"(?:.*\.(?:pem|key|p12|pfx|p8|jks|keystore|kdbx|ppk|token|env)"
     r"|(?:id|ssh)_(?:rsa|dsa|ecdsa|ed25519)(?:[._-].*)?"
@@ -183,8 +184,8 @@ def _open_one(
 
 
 def _relative(root: Path, argument: str, path: str) -> PurePosixPath:
-    if "\0" in path:
-        raise ToolRefusedError(f"{argument}: a path has no null character")
+    if "\0" in path or len(path) > _MAX_PATH:
+        raise ToolRefusedError(f"{argument}: a path has no null character and at most {_MAX_PATH} characters")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://|(?:workspace|platform-pending):", path):
         raise ToolRefusedError(
             f"{argument}: {path!r} is an address and no local file: give an object with its uri and name"
