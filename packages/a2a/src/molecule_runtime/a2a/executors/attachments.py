@@ -114,7 +114,8 @@ class Attachments:
             AttachmentError: it is not there, or may not be read.
         """
         place = self._place_of(file.uri)
-        return _local(self._folders.local(place), _name_of(file), file.mime_type, self._size(place))
+        size = self._size(place)
+        return _local(self._folders.local(place), _name_of(file), file.mime_type, size)
 
     def sendable(self, path: str | Path) -> File:
         """Return a file that may be sent, under the path that the contract has for it. Blocking; `give` says what may be.
