@@ -39,7 +39,7 @@ class TestLead(AdapterConformance):
 class Streamed(calculator.Adapter):
     """An adapter built on `StreamingExecutor`."""
 
-    async def create_executor(self, config: AdapterConfig) -> StreamingExecutor:
+    async def create_executor(self, config: AdapterConfig) -> Any:
         return StreamingExecutor(self.run)
 
     async def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
@@ -50,7 +50,7 @@ class Streamed(calculator.Adapter):
 class Program(calculator.Adapter):
     """An adapter built on `CliExecutor`."""
 
-    async def create_executor(self, config: AdapterConfig) -> StreamingExecutor:
+    async def create_executor(self, config: AdapterConfig) -> Any:
         return CliExecutor(lambda turn, session: ["cat"], lambda line: [TextDelta(line)])
 
 
