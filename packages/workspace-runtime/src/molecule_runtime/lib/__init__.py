@@ -1,0 +1,1 @@
+"""The predecessor's `lib`: what an agent takes over a restart."""
