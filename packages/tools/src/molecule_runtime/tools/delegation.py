@@ -47,7 +47,7 @@ async def delegate_task(call: Call[DelegateTask]) -> ToolResult:
     """Give a task to a peer and return its answer."""
     client = call.client
     peer_id = _receiver(client, call.arguments.workspace_id)
-    peer = await _discover(client, peer_id)
+    peer = await _discover(call, client, peer_id)
     name = display_name(peer.name) or peer_id
     entry = await _begin(call, client, "sync", peer_id)
     following = Following(call, client, entry, name)
@@ -114,10 +114,11 @@ def _receiver(client: PlatformClient, value: str) -> WorkspaceId:
     return peer_id
 
 
-async def _discover(client: PlatformClient, peer_id: str) -> wire.Discovered:
+async def _discover(call: Call[DelegateTask], client: PlatformClient, peer_id: str) -> wire.Discovered:
     """Ask the platform whether this workspace may talk to that one."""
     try:
-        return await client.discover(peer_id)
+        async with call.context.delegations.turn:
+            return await client.discover(peer_id)
     except (NotFoundError, AccessDeniedError):
         raise ToolRefusedError(
             f"workspace {peer_id} was not found or is not accessible from {client.workspace_id}; "
@@ -162,7 +163,8 @@ async def _start(call: Call[DelegateTask], client: PlatformClient, entry: record
     while True:
         attempt += 1
         try:
-            response = await client.delegate(entry.target_id, call.arguments.task, idempotency_key=entry.intent)
+            async with call.context.delegations.turn:
+                response = await client.delegate(entry.target_id, call.arguments.task, idempotency_key=entry.intent)
         except (PlatformTimeoutError, PlatformUnreachableError, UnavailableError) as exc:
             if attempt < _START_ATTEMPTS:
                 pause = 2.0 ** (attempt - 2) * random.uniform(0.75, 1.25)  # noqa: S311 - jitter

@@ -114,7 +114,8 @@ class Following:
         elif isinstance(answer, envelope.Failure):
             request = request.model_copy(update={"error_detail": answer.message[:MAX_ERROR_CHARS]})
         try:
-            await self._client.log_activity(request)
+            async with self._call.context.delegations.turn:
+                await self._client.log_activity(request)
         except PlatformError as exc:
             logger.info("the delegation to %s is not in the activity log: %s", self._entry.target_id, exc)
 

@@ -27,6 +27,9 @@ LISTED: Final = 50
 IN_REPLY_TO: Final = "in_reply_to"
 """In the metadata of a message that answers another, which was only acknowledged: the id of that one. Our host writes it."""
 
+_AT_ONCE: Final = 16
+"""Half of the short requests that one origin takes at once, so that others have room."""
+
 _ACTIVITY_ROWS: Final = 200
 _REPLY_ROWS: Final = 50
 SHARED_SECONDS: Final = 0.2
@@ -62,6 +65,8 @@ class DelegationWatch:
 
     def __init__(self) -> None:
         self._looks: dict[int, tuple[PlatformClient, _Looks]] = {}
+        self.turn = anyio.Semaphore(_AT_ONCE)
+        """For the small requests around a delegation: of a thousand that begin together none is to wait so long that it fails."""
 
     async def rows(self, client: PlatformClient, *, age: float = 0.0) -> list[wire.Delegation]:
         """Return the platform's list, at most `age` seconds old."""

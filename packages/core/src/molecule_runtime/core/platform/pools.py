@@ -7,17 +7,25 @@ travel with a request of another.
 from __future__ import annotations
 
 import urllib.request
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+import anyio
 import httpx
 
 from molecule_runtime.core.identity import origin_of
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import AsyncIterator
     from types import TracebackType
 
-MAX_CONNECTIONS_PER_ORIGIN = 32
+MAX_CONNECTIONS_PER_ORIGIN = 128
+MAX_LONG_PER_ORIGIN = 96
+"""Of these, for requests that may take long, such as the answer of an agent: they never keep a short one waiting."""
+
+LONG_SECONDS = 90.0
+"""A request that may wait longer than that for its answer is a long one."""
+
 MAX_IDLE_PER_ORIGIN = 8
 IDLE_SECONDS = 30.0
 
@@ -27,6 +35,7 @@ class ConnectionPools:
 
     def __init__(self) -> None:
         self._transports: dict[str, httpx.AsyncHTTPTransport] = {}
+        self._places: dict[str, _Places] = {}
         self._ssl_context: ssl.SSLContext | None = None
 
     def transport(self, url: str) -> httpx.AsyncBaseTransport:
@@ -42,7 +51,8 @@ class ConnectionPools:
                 ),
                 proxy=_proxy_for(origin),
             )
-        return _Shared(self._transports[origin])
+            self._places[origin] = _Places()
+        return _Shared(self._transports[origin], self._places[origin])
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -67,17 +77,70 @@ class ConnectionPools:
         return self._ssl_context
 
 
+class _Places:
+    """The turns of one origin. Requests wait here for a connection: a queue in the pool itself costs the square of its length."""
+
+    def __init__(self) -> None:
+        self._long = anyio.Semaphore(MAX_LONG_PER_ORIGIN)
+        self._short = anyio.Semaphore(MAX_CONNECTIONS_PER_ORIGIN - MAX_LONG_PER_ORIGIN)
+
+    async def take(self, request: httpx.Request) -> anyio.Semaphore:
+        """Wait for a turn; whoever has it gives it back with `release`.
+
+        Raises:
+            httpx.PoolTimeout: there was none in time, so nothing was sent.
+        """
+        timeouts: dict[str, float | None] = request.extensions.get("timeout", {})
+        read = timeouts.get("read")
+        places = self._long if read is None or read > LONG_SECONDS else self._short
+        pool = timeouts.get("pool")
+        # A little less than the caller waits in all, who is to learn that nothing was sent.
+        with anyio.move_on_after(None if pool is None else pool * 0.9):
+            await places.acquire()
+            return places
+        raise httpx.PoolTimeout("no connection became free in time", request=request)
+
+
 class _Shared(httpx.AsyncBaseTransport):
     """A view on a pooled transport that its user may close without closing the pool."""
 
-    def __init__(self, transport: httpx.AsyncHTTPTransport) -> None:
+    def __init__(self, transport: httpx.AsyncHTTPTransport, places: _Places) -> None:
         self._transport = transport
+        self._places = places
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        return await self._transport.handle_async_request(request)
+        place = await self._places.take(request)
+        try:
+            response = await self._transport.handle_async_request(request)
+        except BaseException:
+            place.release()
+            raise
+        response.stream = _Body(response.stream, place)
+        return response
 
     async def aclose(self) -> None:
         """Leave the pool open: its owner closes it."""
+
+
+class _Body(httpx.AsyncByteStream):
+    """The body of an answer, whose end gives the turn of its request back."""
+
+    def __init__(self, stream: httpx.SyncByteStream | httpx.AsyncByteStream, place: anyio.Semaphore) -> None:
+        self._stream = cast("httpx.AsyncByteStream", stream)
+        self._place: anyio.Semaphore | None = place
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._stream:
+            yield chunk
+
+    async def aclose(self) -> None:
+        """Close it; once more changes nothing."""
+        place, self._place = self._place, None
+        try:
+            await self._stream.aclose()
+        finally:
+            if place is not None:
+                place.release()
 
 
 def _proxy_for(origin: str) -> str | None:
