@@ -149,6 +149,14 @@ def test_an_unknown_role_allows_nothing_and_a_second_role_adds_to_the_first() ->
     assert Permissions(("admin",), {"admin": frozenset()}).allows("delegate")
 
 
+def test_what_is_easily_a_mistake_in_the_roles_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    Permissions.from_config(RbacConfig(roles=["operator", "mine"], allowed_actions={"mine": ["delegate"]}))
+    assert caplog.messages == []
+    Permissions.from_config(RbacConfig(roles=["operator", "opperator"], allowed_actions={"operator": ["delegate"]}))
+    assert "replaces the built-in role" in caplog.messages[0]
+    assert caplog.messages[1].startswith("rbac.roles: 'opperator' is no role, and allows nothing; known: admin,")
+
+
 async def test_with_several_workspaces_and_none_named_the_call_is_refused_with_their_ids(
     pools: ConnectionPools,
 ) -> None:

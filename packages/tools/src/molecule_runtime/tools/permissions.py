@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -9,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from molecule_runtime.core.config import RbacConfig
+
+logger = logging.getLogger(__name__)
 
 ROLE_PERMISSIONS: Final[Mapping[str, frozenset[str]]] = {
     "admin": frozenset({"delegate", "approve", "memory.read", "memory.write", "code.run"}),
@@ -30,7 +33,13 @@ class Permissions:
 
     @classmethod
     def from_config(cls, rbac: RbacConfig) -> Permissions:
-        """Take the roles of a `rbac` block."""
+        """Take the roles of a `rbac` block; the log says what in it is easily a mistake."""
+        for role in rbac.allowed_actions.keys() & ROLE_PERMISSIONS.keys():
+            logger.warning("rbac.allowed_actions.%s replaces the built-in role of that name", role)
+        for role in rbac.roles:
+            if role not in rbac.allowed_actions and role not in ROLE_PERMISSIONS:
+                known = ", ".join(sorted({*ROLE_PERMISSIONS, *rbac.allowed_actions}))
+                logger.warning("rbac.roles: %r is no role, and allows nothing; known: %s", role, known)
         return cls(tuple(rbac.roles), {role: frozenset(actions) for role, actions in rbac.allowed_actions.items()})
 
     @classmethod
