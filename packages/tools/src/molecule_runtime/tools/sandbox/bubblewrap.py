@@ -9,6 +9,7 @@ import secrets
 import signal
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -20,6 +21,7 @@ from molecule_runtime.tools.sandbox.cgroup import Cgroup, open_cgroup
 from molecule_runtime.tools.sandbox.gate import Gate
 from molecule_runtime.tools.sandbox.job import Outcome, SandboxUnavailableError
 from molecule_runtime.tools.sandbox.languages import INTERPRETERS, SYSTEM_PATH, command_line, system_command
+from molecule_runtime.tools.sandbox.memory_watch import exceeded
 from molecule_runtime.tools.sandbox.running import Launch, run
 from molecule_runtime.tools.sandbox.workspace_files import collect, in_memory
 
@@ -76,6 +78,7 @@ class BubblewrapBackend:
                 environ={},
                 seconds=job.limits.seconds,
                 kill=inside.kill,
+                watch=partial(inside.exceeded, job.limits.memory),
                 gate=gate,
                 at_gate=at_gate,
                 pass_fds=fds,
@@ -104,17 +107,27 @@ class _Inside:
     cgroup: Cgroup | None
     folder: int = -1
     _first: int = -1
+    _proc: int = -1
 
     def enter(self, info: int) -> None:
         """Take hold of the sandbox; its launcher waits at the gate, so its first process is alive."""
         pid = int(json.loads(os.read(info, _INFO_BYTES))["child-pid"])
         self._first = os.pidfd_open(pid)
         self.stack.callback(os.close, self._first)
-        self.folder = os.open(f"/proc/{pid}/root{FOLDER}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self.stack.callback(os.close, self.folder)
+        self.folder = self._opened(f"/proc/{pid}/root{FOLDER}")
+        self._proc = self._opened(f"/proc/{pid}/root/proc")
         if self.cgroup is not None:
             self.stack.callback(self.cgroup.remove)
             self.cgroup.add_tree(pid)
+
+    def _opened(self, folder: str) -> int:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.stack.callback(os.close, descriptor)
+        return descriptor
+
+    async def exceeded(self, limit: int) -> None:
+        """Return when its processes have more memory than that together."""
+        await exceeded(self._proc, limit)
 
     async def kill(self, pid: int) -> None:
         """Kill its first process, with which the kernel ends all others of the namespace, and wait until it is gone."""

@@ -42,7 +42,7 @@ class Cgroup:
 def open_cgroup(limits: Limits, mount: Path = _MOUNT, own: Path = Path("/proc/self/cgroup")) -> Cgroup | None:
     """Make a group with these limits beside the one of this process; None where that is not ours to do. Blocking.
 
-    Without it the limits of each process hold, and those on the number of processes and on the size of its folders.
+    Without it there is no limit of processors, and this process counts the memory itself.
     """
     parent = _delegated(mount, own)
     if parent is None:

@@ -29,6 +29,9 @@ MAX_COLLECTED_BYTES: Final = 32 * MIB
 Language: TypeAlias = Literal["python", "node", "bash"]
 """What code may be written in; contract `workspace-host.md` 19.7."""
 
+Ended: TypeAlias = Literal["", "timeout", "output", "memory"]
+"""Why a sandbox ended a run; `""` where it ended by itself."""
+
 _UNITS: Final[Mapping[str, int]] = {"b": 1, "k": 1024, "m": MIB, "g": 1024 * MIB}
 _LEAST_MEMORY = 16 * MIB
 
@@ -42,7 +45,7 @@ class Limits:
     """What one run may use.
 
     Attributes:
-        memory: bytes that each process may allocate; of the whole run where the backend can count it (docker, cgroup v2).
+        memory: bytes of the whole run, beside what its files take.
         seconds: wall clock.
         cpus: processors, where the backend can limit them (docker, cgroup v2).
         network: whether it may use the network, with all that this machine can reach.
@@ -109,7 +112,7 @@ class Outcome:
 
     Attributes:
         exit_code: of the code; 128 and the number of the signal that ended it; -1 where the sandbox ended it.
-        ended: why the sandbox ended it: `timeout` or `output`; `""` where it ended by itself.
+        ended: why the sandbox ended it.
         files: those collected, by name.
         not_collected: why a wanted file is not among them, by name.
     """
@@ -118,7 +121,7 @@ class Outcome:
     stdout: Captured
     stderr: Captured
     seconds: float
-    ended: Literal["", "timeout", "output"] = ""
+    ended: Ended = ""
     image: str = ""
     files: Mapping[str, bytes] = field(default_factory=dict[str, bytes], repr=False)
     not_collected: Mapping[str, str] = field(default_factory=dict[str, str])

@@ -8,7 +8,7 @@ import subprocess
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from anyio.abc import ByteReceiveStream, ByteSendStream, Process
 
     from molecule_runtime.tools.sandbox.gate import Gate
+    from molecule_runtime.tools.sandbox.job import Ended
 
 START_SECONDS: Final = 10.0
 """From the start of the process to the gate."""
@@ -46,6 +47,7 @@ class Launch:
         environ: all of its environment.
         seconds: until it is ended, from the gate on.
         kill: ends what the process (whose number it gets) started; called when that ended or is to end. It itself is always killed.
+        watch: returns when the run has too much memory; None where something else sees to that.
         gate: what its launcher waits at; None for a process without one.
         at_gate: called when the launcher waits there.
         pass_fds: descriptors that it inherits.
@@ -58,6 +60,7 @@ class Launch:
     environ: Mapping[str, str]
     seconds: float
     kill: Callable[[int], Awaitable[None]]
+    watch: Callable[[], Awaitable[None]] | None = None
     gate: Gate | None = None
     at_gate: Callable[[], None] | None = None
     pass_fds: Sequence[int] = ()
@@ -85,6 +88,8 @@ async def run(launch: Launch) -> Outcome:
                 started = time.monotonic()
                 if passed:
                     tasks.start_soon(output.wait, process)
+                    if launch.watch is not None:
+                        tasks.start_soon(output.watch, launch.watch)
                     with anyio.move_on_after(launch.seconds):
                         await output.finished.wait()
                 # What ended by itself has a code now; what is killed below must not pass for it.
@@ -95,13 +100,14 @@ async def run(launch: Launch) -> Outcome:
                     await _end(launch, process)
             # Nobody is left who could write, so reading ends; with a backend that leaves somebody, here.
             tasks.cancel_scope.deadline = anyio.current_time() + END_SECONDS
+            output.watched.cancel()
     finally:
         with anyio.CancelScope(shield=True):
             await process.aclose()
     stdout, stderr = output.stdout.captured(), output.stderr.captured()
     if not passed:
         raise SandboxUnavailableError(stderr.text.strip() or f"it did not start within {START_SECONDS:.0f} s")
-    ended: Literal["", "timeout", "output"] = "output" if output.flooded else "timeout" if code is None else ""
+    ended: Ended = output.ended or ("timeout" if code is None else "")
     exit_code = -1 if ended or code is None else 128 - code if code < 0 else code
     return Outcome(exit_code=exit_code, stdout=stdout, stderr=stderr, seconds=seconds, ended=ended)
 
@@ -180,17 +186,33 @@ class Output:
     """What a run writes.
 
     Attributes:
-        finished: it ended, or wrote too much.
+        finished: it ended, or is to end.
+        exhausted: it has too much memory.
+        watched: what watches its memory.
     """
 
     stdout: Stream = field(default_factory=Stream)
     stderr: Stream = field(default_factory=Stream)
     finished: anyio.Event = field(default_factory=anyio.Event)
+    exhausted: bool = False
+    watched: anyio.CancelScope = field(default_factory=anyio.CancelScope)
 
     @property
     def flooded(self) -> bool:
         """It wrote more than `MAX_PRODUCED_BYTES`."""
         return self.stdout.produced + self.stderr.produced > MAX_PRODUCED_BYTES
+
+    @property
+    def ended(self) -> Ended:
+        """Why it is to end."""
+        return "memory" if self.exhausted else "output" if self.flooded else ""
+
+    async def watch(self, exceeded: Callable[[], Awaitable[None]]) -> None:
+        """Watch the memory of a process until it is too much, or `watched` is cancelled."""
+        with self.watched:
+            await exceeded()
+            self.exhausted = True
+            self.finished.set()
 
     async def wait(self, process: Process) -> None:
         """Wait for the end of a process."""

@@ -2,6 +2,7 @@
 
 Numbers and layouts: linux/seccomp.h, linux/filter.h, linux/audit.h, arch/x86/entry/syscalls/syscall_64.tbl and
 include/uapi/asm-generic/unistd.h of Linux 6.12. What is forbidden fails with EPERM, as for a user who lacks the right.
+Among it is memory that no process need have mapped (shmget, memfd_create), since nobody would count it.
 """
 
 from __future__ import annotations
@@ -82,6 +83,8 @@ _MACHINES: Final[Mapping[str, _Machine]] = {
             **_COMMON,
             "ptrace": 101,
             "syslog": 103,
+            "shmget": 29,
+            "memfd_create": 319,
             "uselib": 134,
             "personality": 135,
             "vhangup": 153,
@@ -169,6 +172,8 @@ _MACHINES: Final[Mapping[str, _Machine]] = {
             "open_by_handle_at": 265,
             "clock_adjtime": 266,
             "setns": 268,
+            "memfd_create": 279,
+            "shmget": 194,
             "process_vm_readv": 270,
             "process_vm_writev": 271,
             "kcmp": 272,

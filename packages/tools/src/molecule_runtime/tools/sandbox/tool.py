@@ -139,6 +139,8 @@ def _result(
         answer["error"] = (
             f"the code did not end within {seconds:g} s and was stopped, with everything it had started; do less at a time"
         )
+    elif outcome.ended == "memory":
+        answer["error"] = "the code took too much memory and was stopped; work through the data in parts"
     elif outcome.ended == "output":
         answer["error"] = "the code wrote too much and was stopped; print less, or write a file and collect it"
     result = as_json(answer)
