@@ -163,7 +163,7 @@ async def test_chat_history_shows_both_sides_oldest_first(acme: Tenant, agent: H
     agent.says((200, said("four")))
     ctx = context(pools, (acme.url, ours))
     await done(ctx, "delegate_task", workspace_id=lead.id, task="two and two?")
-    their_own = context(pools, (acme.url, lead))
+    their_own = context(pools, (acme.url, lead), delegation_timeout=0.1)
     await done(their_own, "delegate_task", workspace_id=ours.id, task="and three?")
     rows = json.loads((await done(ctx, "chat_history", peer_id=lead.id)).text)
     assert [(row["direction"], row["text"], row.get("reply")) for row in rows] == [
@@ -175,7 +175,7 @@ async def test_chat_history_shows_both_sides_oldest_first(acme: Tenant, agent: H
 async def test_chat_history_reads_further_back_from_a_time(acme: Tenant, pools: ConnectionPools) -> None:
     lead, ours = await acme.family()
     await acme.register(ours)
-    their_own = context(pools, (acme.url, lead))
+    their_own = context(pools, (acme.url, lead), delegation_timeout=0.1)
     for text in ("one", "two", "three"):
         await done(their_own, "delegate_task", workspace_id=ours.id, task=text)
     ctx = context(pools, (acme.url, ours))
