@@ -66,6 +66,7 @@ from molecule_runtime.core.platform.wire.requests import (
 from molecule_runtime.core.platform.wire.workspaces import BroadcastRequest, BroadcastResponse
 from molecule_runtime.core.redaction import MIN_VALUE_CHARS, redact_text
 from molecule_runtime.core.secretfile import secret_problem
+from molecule_runtime.core.tokens import StaticToken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -731,7 +732,9 @@ class PlatformClient:
             raise
 
     async def _token(self, request: str) -> str:
-        token = await anyio.to_thread.run_sync(self.target.token.read)
+        source = self.target.token
+        # A file is read on a thread; a token that is in memory is not worth one.
+        token = source.read() if isinstance(source, StaticToken) else await anyio.to_thread.run_sync(source.read)
         if token and (problem := secret_problem(token)):
             raise CredentialRejectedError(
                 f"{request}: the token of workspace {self.target.id} ({self.target.token.description}) {problem}",
