@@ -57,9 +57,22 @@ def is_host_of(name: str, pid: str) -> bool:
     return f"MOLECULE_AGENT_NAME={name}\0" in Path("/proc", pid, "environ").read_text(errors="replace")
 
 
-def test_the_demo_runs_to_its_end_and_says_so_in_events(tmp_path: Path) -> None:
-    data = tmp_path / "demo"
-    finished = run("--once", "--json", "--data", str(data))
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the run in events."""
+    return tmp_path_factory.mktemp("run") / "demo"
+
+
+@pytest.fixture(scope="module")
+def finished(data: Path) -> subprocess.CompletedProcess[str]:
+    """A run in events, about a table of the user's own."""
+    table = data.parent / "fruit.csv"
+    table.write_text("fruit,price_eur\napple,2\npear,3\nfig,7\n")
+    question = "Which fruit has the highest price"
+    return run("--once", "--json", "--data", str(data), "--csv", str(table), "--question", question)
+
+
+def test_the_demo_runs_to_its_end_and_says_so_in_events(finished: subprocess.CompletedProcess[str], data: Path) -> None:
     assert finished.returncode == 0, finished.stdout + finished.stderr
     seen = events(finished.stdout)
     assert {event["who"] for event in seen if event["event"] == "online"} == {"lead", "calc", "atlas", "scout"}
@@ -129,10 +142,7 @@ def test_the_demo_stays_up_until_ctrl_c_and_then_leaves_nothing_behind(tmp_path:
     assert not processes_that_mention(str(data))
 
 
-def test_a_table_of_the_users_own_is_answered_about(tmp_path: Path) -> None:
-    table = tmp_path / "fruit.csv"
-    table.write_text("fruit,price_eur\napple,2\npear,3\nfig,7\n")
-    finished = run("--once", "--json", "--csv", str(table), "--question", "Which fruit has the highest price")
+def test_a_table_of_the_users_own_is_answered_about(finished: subprocess.CompletedProcess[str]) -> None:
     assert finished.returncode == 0, finished.stdout + finished.stderr
     answers = [
         event["text"] for event in events(finished.stdout) if event["event"] == "answer" and event["source"] == "atlas"

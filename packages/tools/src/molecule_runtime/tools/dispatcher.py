@@ -15,7 +15,18 @@ from molecule_runtime.core import registry
 from molecule_runtime.core.errors import MoleculeError
 from molecule_runtime.core.platform.client import INSTALL_TIMEOUT
 from molecule_runtime.core.redaction import redact_text
-from molecule_runtime.tools import delegation, display, inbox, memory, messaging, peers, plugins, requests, sandbox, work
+from molecule_runtime.tools import (
+    delegation,
+    display,
+    inbox,
+    memory,
+    messaging,
+    peers,
+    plugins,
+    requests,
+    sandbox,
+    work,
+)
 from molecule_runtime.tools.context import Call, Progress, ToolContext
 from molecule_runtime.tools.observing import observed
 from molecule_runtime.tools.result import ToolResult, bounded, failed, fitted

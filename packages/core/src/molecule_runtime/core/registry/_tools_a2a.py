@@ -54,7 +54,8 @@ FIRST_A2A_TOOLS = (
             "Look up a delegated task. Returns JSON with its status, and the peer's answer or the error once it has "
             "ended. pending, dispatched, in_progress: wait. queued: the peer is busy or polls its inbox; it will get the "
             "task, do not resend. completed: the answer is there; already_collected says that you had it before. failed: it "
-            "will not be done. unknown: nobody knows whether it arrived. not_found: no such delegation. With an empty task_id, returns the recent delegations."
+            "will not be done. unknown: nobody knows whether it arrived. not_found: no such delegation. With an empty "
+            "task_id, returns the recent delegations."
         ),
         when_to_use=(
             "Use it with the delegation_id from `delegate_task_async`, or from a `delegate_task` that ran out of time. On "
