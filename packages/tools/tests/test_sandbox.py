@@ -12,7 +12,7 @@ from tests.support.tenants import Member
 
 from molecule_runtime.core.config import SandboxConfig
 from molecule_runtime.tools import Permissions
-from molecule_runtime.tools.sandbox import Job, Limits, Sandbox, seccomp
+from molecule_runtime.tools.sandbox import Job, Limits, Sandbox, languages, seccomp
 from molecule_runtime.tools.sandbox.cgroup import open_cgroup
 from molecule_runtime.tools.sandbox.docker import arguments
 from molecule_runtime.tools.sandbox.job import SandboxUnavailableError
@@ -75,14 +75,16 @@ async def test_what_is_not_allowed_is_refused_before_anything_runs(ctx: ToolCont
     assert "which is the code" in await refused(ctx, "run_code", code="1", files=["main.py"])
 
 
-async def test_no_backend_is_replaced_by_another(ctx: ToolContext, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_backend_is_replaced_by_another(
+    ctx: ToolContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def named(backend: str) -> ToolContext:
         return dataclasses.replace(
             ctx, sandbox=Sandbox.from_config(SandboxConfig.model_validate({"backend": backend}), {})
         )
 
     assert "molecule-runtime-tools[e2b]" in await refused(named("e2b"), "run_code", code="1")
-    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(languages, "SYSTEM_PATH", str(tmp_path))
     for backend, package in (("bubblewrap", "bubblewrap"), ("subprocess", "bubblewrap"), ("docker", "docker.io")):
         assert f"apt-get install {package}" in await refused(named(backend), "run_code", code="1")
 
