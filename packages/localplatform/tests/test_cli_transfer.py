@@ -214,6 +214,7 @@ async def test_an_export_while_agents_write_is_one_consistent_moment(
     world: World, shell: Shell, agent: FakeAgent, tmp_path: Path
 ) -> None:
     lead, calc = await at_work(world, agent)
+    exports: list[str] = []
     with anyio.fail_after(SECONDS):
         async with anyio.create_task_group() as group:
 
@@ -223,7 +224,7 @@ async def test_an_export_while_agents_write_is_one_consistent_moment(
                     await world.send(lead, new, "welcome")
 
             group.start_soon(go_on)
-            exports = [(await ran(shell.folder, "export")).said for _ in range(3)]
+            exports += [(await ran(shell.folder, "export")).said for _ in range(3)]
             group.cancel_scope.cancel()
     for number, text in enumerate(exports):
         # Every row that is referred to is there, else the import would refuse.
