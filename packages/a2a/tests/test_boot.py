@@ -11,7 +11,8 @@ import anyio
 import httpx
 import pytest
 
-from molecule_runtime.a2a.server import bind
+from molecule_runtime.a2a.errors import BootError
+from molecule_runtime.a2a.server import HostServer, bind
 from molecule_runtime.core.envelope import Failure, read_answer
 
 from .support import DEADLINE, ECHO, FakePlatform, Workspace, ask, eventually, process, ready, serving, text_of
@@ -326,3 +327,19 @@ async def test_answers_do_not_wait_for_the_clients_acknowledgement() -> None:
         await stream.aclose()
         await eventually(lambda: served, "a connection")
     assert served[0] != 0
+
+
+async def test_a_host_whose_server_ends_by_itself_ends_and_says_so(
+    make_workspace: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ends(_: HostServer) -> None:
+        return None
+
+    monkeypatch.setattr(HostServer, "main_loop", ends)
+    workspace = make_workspace()
+    with anyio.fail_after(DEADLINE), pytest.raises(ExceptionGroup) as caught:
+        async with serving(workspace):
+            await anyio.sleep_forever()
+    (failure,) = caught.value.exceptions
+    assert isinstance(failure, BootError)
+    assert str(failure) == "the HTTP server stopped: it ended by itself"

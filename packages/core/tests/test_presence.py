@@ -343,6 +343,22 @@ async def test_several_requests_for_an_early_beat_make_one(platform: ScriptedPla
     assert len(platform.to("POST", BEAT)) == 2
 
 
+async def test_asking_for_beats_does_not_hurry_a_platform_that_fails(
+    platform: ScriptedPlatform, pools: ConnectionPools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence_module, "REGISTER_BACKOFF", (3600.0,))
+    platform.on("POST", REGISTER, REGISTERED)
+    platform.on("POST", BEAT, Answer(status=500, body={"error": "no"}))
+    async with running(platform, pools, interval=3600.0) as found:
+        await found.until_phase(Phase.ONLINE)
+        found.presence.beat_soon()
+        await found.until_phase(Phase.RETRYING)
+        for _ in range(20):
+            found.presence.beat_soon()
+            await anyio.wait_all_tasks_blocked()
+    assert len(platform.to("POST", BEAT)) == 1
+
+
 async def test_asking_for_a_beat_before_or_after_the_run_does_nothing(
     platform: ScriptedPlatform, pools: ConnectionPools
 ) -> None:
@@ -424,6 +440,16 @@ def test_vitals_count_tasks_and_forget_the_finished() -> None:
         vitals.task_finished(first)
     beat = vitals.heartbeat("ws-1")
     assert (beat.active_tasks, beat.is_busy, beat.current_task, beat.error_rate) == (0, False, "", 0.0)
+
+
+def test_a_notice_stands_beside_the_error_of_a_turn_and_hides_neither() -> None:
+    vitals = Vitals()
+    vitals.notice("a restart is needed")
+    assert vitals.heartbeat("w").sample_error == "a restart is needed"
+    vitals.task_finished(vitals.task_started("x"), error="boom")
+    assert vitals.heartbeat("w").sample_error == "a restart is needed; boom"
+    vitals.notice("")
+    assert vitals.heartbeat("w").sample_error == "boom"
 
 
 def test_the_error_rate_is_a_rolling_figure() -> None:

@@ -47,6 +47,8 @@ from molecule_runtime.core.presence import Phase, Vitals
 from molecule_runtime.core.redaction import redact_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from anyio.abc import TaskGroup
 
     from molecule_runtime.a2a.handler import HostHandler
@@ -81,8 +83,8 @@ async def serve(settings: HostSettings, config: WorkspaceConfig, stop: StopSigna
     """
     failure: MoleculeError | None = None
     async with anyio.create_task_group() as tasks:
-        host = _Host(settings, config, drain, tasks)
         boot = anyio.CancelScope()
+        host = _Host(settings, config, drain, tasks, on_server_end=boot.cancel)
 
         async def until_stop() -> None:
             await stop.wait()
@@ -97,6 +99,7 @@ async def serve(settings: HostSettings, config: WorkspaceConfig, stop: StopSigna
         except Exception as exc:  # the top of the boot: whatever fails ends in one line and an exit code
             logger.exception("boot failed")
             failure = BootError(f"boot failed: {_reason(exc)}")
+        failure = failure or host.failure
         if failure is None:
             logger.info("stopping (%s)", stop.reason)
         with anyio.CancelScope(shield=True):
@@ -126,7 +129,17 @@ class _Host:
     adapter_config: AdapterConfig
     executor: Any
 
-    def __init__(self, settings: HostSettings, config: WorkspaceConfig, drain: float, tasks: TaskGroup) -> None:
+    def __init__(
+        self,
+        settings: HostSettings,
+        config: WorkspaceConfig,
+        drain: float,
+        tasks: TaskGroup,
+        *,
+        on_server_end: Callable[[], None],
+    ) -> None:
+        self.on_server_end = on_server_end
+        self.failure: BootError | None = None
         self.settings = settings
         self.config = config
         self.drain = drain
@@ -202,11 +215,18 @@ class _Host:
         server = self.server = HostServer(app, graceful=self.drain + _ANSWER_SECONDS)
 
         async def run_server() -> None:
+            reason = "it ended by itself"
             try:
                 await server.serve(sockets=[sock])
+            except Exception as exc:  # whatever it was, a host that serves nothing must not stay on the platform
+                logger.exception("the HTTP server failed")
+                reason = _reason(exc)
             finally:
                 self.served.set()
                 sock.close()
+            if not server.should_exit:
+                self.failure = BootError(f"the HTTP server stopped: {reason}")
+                self.on_server_end()
 
         self.tasks.start_soon(run_server)
         await server.listening()

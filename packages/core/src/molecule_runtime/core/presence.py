@@ -157,7 +157,7 @@ class Vitals:
             request = wire.HeartbeatRequest(
                 workspace_id=workspace_id,
                 error_rate=round(self._failures / self._turns, 4) if self._turns else 0.0,
-                sample_error=wedged or self._notice or self._sample_error,
+                sample_error=wedged or "; ".join(filter(None, (self._notice, self._sample_error)))[:_MAX_SAMPLE_ERROR],
                 active_tasks=len(self._tasks),
                 is_busy=bool(self._tasks),
                 uptime_seconds=int(time.monotonic() - self.started),
