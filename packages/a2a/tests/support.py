@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -56,9 +57,12 @@ ECHO = """
 
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """Return a port that stays free while its host is down: below those that the system gives to outgoing connections."""
+    while True:
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            port = random.randrange(20_000, 32_000)  # noqa: S311 - not a secret
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 async def eventually(condition: Callable[[], object], what: str) -> None:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 CONFIG = """
     name: Ada
     role: Engineer
-    description: Writes code. API_KEY=sk-not-for-anybodys-eyes-1234
+    description: Writes code. API_KEY=sk-not-for-anybodys-eyes-1234  # secret-scan: allow, made up
     tools: [deploy]
     mcp_servers:
       - name: browser

@@ -156,7 +156,7 @@ def test_credentials_and_what_came_out_of_a_sandbox_are_not_kept_and_paths_are(t
     blob = "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dF3gH5jK7mN9pQ1s"
     state: dict[str, Any] = {
         "session_id": blob,
-        "api_key": "short-one",
+        "api_key": "short-one",  # secret-scan: allow, made up
         "usage": {"tokens": 12, "depth": None},
         "transcript_lines": [
             f"edited {path}",
@@ -167,7 +167,9 @@ def test_credentials_and_what_came_out_of_a_sandbox_are_not_kept_and_paths_are(t
             {"role": "user", "content": [{"source": "sandbox", "text": "secret"}, "kept"]},
         ],
     }
-    beat = wire.HeartbeatRequest(workspace_id="ws-1", current_task="Bearer abcdefgh12345678", active_tasks=1)
+    beat = wire.HeartbeatRequest(
+        workspace_id="ws-1", current_task="Bearer abcdefgh12345678", active_tasks=1
+    )  # secret-scan: allow, made up
     target = tmp_path / "deep" / "snapshot.json"
     assert snapshot.write_snapshot(snapshot.build_snapshot(beat, state), target)
     read = snapshot.read_snapshot(target)
