@@ -167,9 +167,8 @@ def test_credentials_and_what_came_out_of_a_sandbox_are_not_kept_and_paths_are(t
             {"role": "user", "content": [{"source": "sandbox", "text": "secret"}, "kept"]},
         ],
     }
-    beat = wire.HeartbeatRequest(
-        workspace_id="ws-1", current_task="Bearer abcdefgh12345678", active_tasks=1
-    )  # secret-scan: allow, made up
+    doing = "Bearer abcdefgh12345678"  # secret-scan: allow, made up
+    beat = wire.HeartbeatRequest(workspace_id="ws-1", current_task=doing, active_tasks=1)
     target = tmp_path / "deep" / "snapshot.json"
     assert snapshot.write_snapshot(snapshot.build_snapshot(beat, state), target)
     read = snapshot.read_snapshot(target)

@@ -122,9 +122,8 @@ async def test_a_decorated_function_runs_when_a_person_approved_exactly_that(
     results: list[str] = []
 
     async def call() -> None:
-        results.append(
-            await deploy("shop", 7, access="sk-ant-api03-abcdefghijklmnopqrstuvwxyz0123456789")
-        )  # secret-scan: allow, made up
+        key = "sk-ant-api03-abcdefghijklmnopqrstuvwxyz0123456789"  # secret-scan: allow, made up
+        results.append(await deploy("shop", 7, access=key))
 
     with anyio.fail_after(WAIT_SECONDS):
         async with anyio.create_task_group() as group:

@@ -224,9 +224,8 @@ async def test_content_is_in_a_span_only_where_it_is_asked_for_and_redacted(
 ) -> None:
     watched = Watched(context(pools, (scripted.url, ME)), capture_content=True)
     scripted.says((200, {"status": "sent"}))
-    await done(
-        watched.ctx, "send_message_to_user", message="hello, Bearer abcdefgh12345678"
-    )  # secret-scan: allow, made up
+    said = "hello, Bearer abcdefgh12345678"  # secret-scan: allow, made up
+    await done(watched.ctx, "send_message_to_user", message=said)
     found = attributes(watched.spans()["execute_tool send_message_to_user"])
     assert json.loads(found["gen_ai.tool.call.arguments"]) == {"message": "hello, Bearer [REDACTED:bearer_token]"}
     assert json.loads(found["gen_ai.tool.call.result"])
