@@ -68,11 +68,11 @@ async def test_a_host_that_is_killed_again_and_again_handles_every_message(tmp_p
         for number in range(KILLS):
             before = len(host.runs())
             async with host.at_work() as process:
-                await until(lambda seen=before: len(host.runs()) >= seen + 2, "turns begin", host)  # type: ignore[misc]
+                await until(lambda seen=before: len(host.runs()) >= seen + 2, "turns begin", host)  # type: ignore[misc]  # mypy cannot infer a lambda with a default
                 if number == KILLS - 1:
                     # This time some answers leave before the end.
                     go.touch()
-                    await until(lambda seen=before: len(host.runs()) >= seen + 8, "turns end", host)  # type: ignore[misc]
+                    await until(lambda seen=before: len(host.runs()) >= seen + 8, "turns end", host)  # type: ignore[misc]  # mypy cannot infer a lambda with a default
                 process.kill()
         async with host.at_work() as process:
 

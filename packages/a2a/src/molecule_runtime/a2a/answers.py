@@ -176,11 +176,11 @@ class Answers:
                     return
                 pause = exc.retry_after if isinstance(exc, UnavailableError) else None
             except (AccessDeniedError, NotFoundError, GoneError, InvalidWorkspaceIdError) as exc:
-                logger.error("the answer to message %s cannot be delivered: %s", sender.message_id, exc)  # noqa: TRY400
+                logger.error("the answer to message %s cannot be delivered: %s", sender.message_id, exc)  # noqa: TRY400 - the reason is in the text
                 return
             except RequestRefusedError as exc:
                 if failures < 0 or len(text) < 1000:
-                    logger.error("the answer to message %s cannot be delivered: %s", sender.message_id, exc)  # noqa: TRY400
+                    logger.error("the answer to message %s cannot be delivered: %s", sender.message_id, exc)  # noqa: TRY400 - the reason is in the text
                     return
                 text, files, failures = _TOO_LARGE.format(characters=len(text)), (), -1
                 continue

@@ -30,7 +30,7 @@ from molecule_runtime.a2a.postman import Postman
 from molecule_runtime.a2a.presence_thread import PresenceThread
 from molecule_runtime.a2a.push import PushNotifications
 from molecule_runtime.a2a.push_targets import PushTargets
-from molecule_runtime.a2a.reload import Reload, interval_of
+from molecule_runtime.a2a.reload import Reload
 from molecule_runtime.a2a.self_messages import SelfMessages
 from molecule_runtime.a2a.server import HostServer, HostState, bind, build_app
 from molecule_runtime.a2a.settings import delivery_mode, resolve_workspace_url
@@ -323,7 +323,7 @@ class _Host:
             vitals=self.vitals,
             registration=registration,
             metadata=lambda: metadata,
-            interval=interval_of(self.config),
+            interval=self.config.observability.heartbeat_interval_seconds,
         )
         state.presence = self.presence
         self.presence.start()

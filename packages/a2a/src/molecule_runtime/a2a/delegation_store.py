@@ -202,7 +202,7 @@ class DelegationStore:
             (f"state = '{_OPEN}'", MAX_OPEN),
         ):
             db.execute(
-                "DELETE FROM delegations WHERE number IN (SELECT number FROM delegations WHERE origin = ? AND workspace_id = ?"  # noqa: S608
+                "DELETE FROM delegations WHERE number IN (SELECT number FROM delegations WHERE origin = ? AND workspace_id = ?"  # noqa: S608 - constants only; every value is a parameter
                 f" AND {condition} ORDER BY number DESC LIMIT -1 OFFSET ?)",
                 (*self._whose, most),
             )

@@ -154,7 +154,6 @@ class HostHandler:
             self._once.release(delivery)
             raise
         delivery.task_id = live.id
-        self._once.take(delivery)
         work = asyncio.create_task(self._run(live, request, delivery), name="molecule-message")
         self._work.add(work)
         work.add_done_callback(self._work.discard)

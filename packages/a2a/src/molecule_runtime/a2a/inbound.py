@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 1024 * 1024
 """The proxy's own cap on a message (contract `platform-api.md` 21)."""
 
-PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
-INTERNAL_ERROR = -32603
 
 _LEGACY_SENDS = {"message/send", "message/stream"}
 

@@ -129,7 +129,7 @@ class Inbox:
                     failures = 0
                     if not more:
                         busy = time.monotonic() < self._busy_until
-                        await self._pause((BUSY_INTERVAL if busy else IDLE_INTERVAL) * random.uniform(0.8, 1.2))  # noqa: S311
+                        await self._pause((BUSY_INTERVAL if busy else IDLE_INTERVAL) * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
 
     def stop(self) -> None:
         """Read no more, and begin no turn."""

@@ -124,7 +124,7 @@ class InitialPrompt:
                 attempt = await anyio.to_thread.run_sync(self._marker.begin)
             except OSError as exc:
                 # Sent all the same, it would be sent at each start.
-                logger.error("the initial prompt is not sent, since that cannot be noted: %s", exc)  # noqa: TRY400
+                logger.error("the initial prompt is not sent, since that cannot be noted: %s", exc)  # noqa: TRY400 - the reason is in the text
                 return
             if attempt is None:
                 logger.error(
@@ -155,7 +155,7 @@ class InitialPrompt:
         try:
             await anyio.to_thread.run_sync(self._marker.accepted)
         except OSError as exc:
-            logger.error("the initial prompt may be sent again at the next start: %s", exc)  # noqa: TRY400
+            logger.error("the initial prompt may be sent again at the next start: %s", exc)  # noqa: TRY400 - the reason is in the text
         else:
             logger.info("the initial prompt was accepted")
 

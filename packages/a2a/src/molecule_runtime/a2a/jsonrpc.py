@@ -10,12 +10,12 @@ from a2a.utils.errors import InvalidRequestError, JSONParseError, MethodNotFound
 from starlette.responses import Response
 
 from molecule_runtime.a2a.answering import V0_3, V1_0, Unavailable, call_of, json_response, says_version, version_of
-from molecule_runtime.a2a.inbound import INTERNAL_ERROR, content_type_of, error_response, normalise, request_id_of
+from molecule_runtime.a2a.inbound import INVALID_REQUEST, content_type_of, error_response, normalise, request_id_of
 from molecule_runtime.a2a.methods import METHODS_0_3, METHODS_1_0
 from molecule_runtime.a2a.once import be_impatient
 from molecule_runtime.a2a.reading import read_body
 from molecule_runtime.a2a.stream import stream_response
-from molecule_runtime.a2a.wire_errors import BadFieldError, json_rpc_error, known
+from molecule_runtime.a2a.wire_errors import INTERNAL_CODE, BadFieldError, json_rpc_error, known
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -33,7 +33,7 @@ async def handle(request: Request, handler: HostHandler | Unavailable) -> Respon
     kind = content_type_of(request)
     if kind != "application/json" and not kind.endswith("+json"):
         message = "Content-Type must be application/json"
-        return error_response(None, status=415, code=-32600, message=message)
+        return error_response(None, status=415, code=INVALID_REQUEST, message=message)
     try:
         body = read_body(await request.body())
     except JSONParseError as exc:
@@ -41,7 +41,7 @@ async def handle(request: Request, handler: HostHandler | Unavailable) -> Respon
     request_id = request_id_of(body)
     if isinstance(handler, Unavailable):
         # Contract `runtime.md` 11.1.
-        error = {"code": INTERNAL_ERROR, "message": handler.message}
+        error = {"code": INTERNAL_CODE, "message": handler.message}
         if handler.detail:
             error["data"] = handler.detail
         return json_response(_envelope(request_id, error=error), status=503, headers=handler.headers)

@@ -59,7 +59,6 @@ class Delivery:
         task_id: of its turn, once that has begun.
         reply: the one Message that it was answered with, where it was.
         known: set once it is known whether the answer is a Message or a Task.
-        begun: whether a turn took it.
         late: whether its sender asked for an answer and got an acknowledgement.
         ready: set once there is something to tell its sender: the answer, an acknowledgement, or `error`.
         error: why there is no answer, in the protocol's words.
@@ -70,8 +69,6 @@ class Delivery:
     task_id: str = ""
     owner: str = ""
     reply: Message | None = None
-    answered: bool = False
-    begun: bool = False
     late: bool = False
     known: anyio.Event = field(default_factory=anyio.Event)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
@@ -118,15 +115,8 @@ class Once:
             return delivery, True
         delivery.task_id, reply = found
         delivery.reply = Message.FromString(reply) if reply is not None else None
-        delivery.answered = True
         self.release(delivery)
         return delivery, False
-
-    def take(self, delivery: Delivery) -> None:
-        """Begin the turn of a delivery; its sender may have gone before it began."""
-        delivery.begun = True
-        if delivery.key is not None and self._running.setdefault(delivery.key, delivery) is delivery:
-            delivery.known = anyio.Event() if delivery.known.is_set() else delivery.known
 
     def forget(self, delivery: Delivery) -> None:
         """Have a message run when it comes again: what is known of it is of no use."""
@@ -142,7 +132,6 @@ class Once:
     async def answered(self, delivery: Delivery) -> None:
         """Keep the answer of a delivery whose turn is over."""
         key = delivery.key
-        delivery.answered = True
         if key is not None:
             self._stored[key] = None
             self._stored.move_to_end(key)

@@ -70,7 +70,7 @@ class PushNotifications:
 
         def read(db: sqlite3.Connection) -> list[tuple[str, str, str, str, bytes, bytes | None]]:
             return db.execute(
-                "SELECT p.owner, p.task_id, p.id, p.version, p.body, CASE WHEN t.ended IS NULL THEN NULL ELSE t.body END"  # noqa: S608
+                "SELECT p.owner, p.task_id, p.id, p.version, p.body, CASE WHEN t.ended IS NULL THEN NULL ELSE t.body END"  # noqa: S608 - constants only; every value is a parameter
                 f" FROM push_configs p {_TASK} WHERE p.told = 0 ORDER BY p.number"
             ).fetchall()
 
@@ -242,7 +242,7 @@ def _store(db: sqlite3.Connection, target: Target) -> tuple[bool, list[TargetKey
     gone: list[TargetKey] = []
     if count >= MAX_CONFIGS:
         old = db.execute(
-            f"SELECT p.number, p.owner, p.task_id, p.id FROM push_configs p {_TASK}"  # noqa: S608
+            f"SELECT p.number, p.owner, p.task_id, p.id FROM push_configs p {_TASK}"  # noqa: S608 - constants only; every value is a parameter
             " WHERE t.ended IS NOT NULL OR (t.id IS NULL AND p.added < ?) ORDER BY p.number LIMIT 1",
             (now - _UNBORN_SECONDS,),
         ).fetchone()

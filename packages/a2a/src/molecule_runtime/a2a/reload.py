@@ -41,9 +41,6 @@ LOOK_SECONDS = 2.0
 AGENT_SECONDS = 60.0
 """For the adapter to take a change over."""
 
-MIN_INTERVAL, MAX_INTERVAL = 5.0, 300.0
-"""Seconds between heartbeats; contract `runtime.md` 8."""
-
 _OF_THE_CARD = frozenset({"name", "description", "version", "role"})
 _OF_THE_AGENT = frozenset({"prompt_files", "skills"})
 
@@ -64,11 +61,6 @@ _WITHOUT_EFFECT = frozenset({"initial_prompt", "initial_prompt_file", "schedules
 """Keys whose change means nothing to a workspace that runs: they are for its first start, or for the platform."""
 
 _MAX_WARNING = 240
-
-
-def interval_of(config: WorkspaceConfig) -> float:
-    """Return the seconds between heartbeats."""
-    return min(max(config.observability.heartbeat_interval_seconds, MIN_INTERVAL), MAX_INTERVAL)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -156,7 +148,7 @@ class Reload:
         if "observability.log_level" in taken and not env.LOG_LEVEL.is_set():
             logs.configure(default_level=config.observability.log_level)
         if "observability.heartbeat_interval_seconds" in taken and self.presence is not None:
-            self.presence.beat_every(interval_of(config))
+            self.presence.beat_every(config.observability.heartbeat_interval_seconds)
         if self.idle is not None:
             self.idle.text, self.idle.interval = config.idle_prompt, config.idle_interval_seconds
         if self.adapter_config is not None and (texts or taken & _OF_THE_AGENT):

@@ -19,6 +19,7 @@ from a2a.utils.errors import A2AError
 
 from molecule_runtime.a2a.answers import answer_of
 from molecule_runtime.a2a.postman import said_json
+from molecule_runtime.a2a.senders import SOURCE_TYPE
 from molecule_runtime.core import envelope
 from molecule_runtime.core.errors import PlatformError
 
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from molecule_runtime.core.platform.client import PlatformClient
 
 logger = logging.getLogger(__name__)
-
-SOURCE_TYPE = "source_type"
-"""In the metadata: what kind of message it is (contract `runtime.md` 20.5, item 73)."""
 
 QUEUE_SECONDS = 30.0
 """For a message that the platform put into a line to arrive."""

@@ -223,12 +223,12 @@ def _page(
         # SQLite counts to the year 2262, and the protocol to 9999.
         values.append(min(params.status_timestamp_after.ToNanoseconds(), 2**63 - 1))
     # The clauses are the ones above; every value goes in as a parameter.
-    (total,) = db.execute(f"SELECT count(*) FROM tasks WHERE {' AND '.join(where)}", values).fetchone()  # noqa: S608
+    (total,) = db.execute(f"SELECT count(*) FROM tasks WHERE {' AND '.join(where)}", values).fetchone()  # noqa: S608 - constants only; every value is a parameter
     if after is not None:
         where.append("(updated, id) < (?, ?)")
         values += after
     rows = db.execute(
-        f"SELECT id, updated, body FROM tasks WHERE {' AND '.join(where)} ORDER BY updated DESC, id DESC LIMIT ?",  # noqa: S608
+        f"SELECT id, updated, body FROM tasks WHERE {' AND '.join(where)} ORDER BY updated DESC, id DESC LIMIT ?",  # noqa: S608 - constants only; every value is a parameter
         [*values, limit],
     ).fetchall()
     return total, rows

@@ -65,13 +65,13 @@ def open_for(db: sqlite3.Connection, whose: Owner, fingerprint: str) -> Asked | 
 def is_known(db: sqlite3.Connection, whose: Owner, request_id: str) -> bool:
     """Tell whether a request is in the journal, in whatever state."""
     values = (whose.origin, whose.workspace_id, request_id)
-    return db.execute(f"SELECT 1 FROM approvals WHERE {_WHOSE} AND request_id = ?", values).fetchone() is not None  # noqa: S608
+    return db.execute(f"SELECT 1 FROM approvals WHERE {_WHOSE} AND request_id = ?", values).fetchone() is not None  # noqa: S608 - constants only; every value is a parameter
 
 
 def use(db: sqlite3.Connection, whose: Owner, asked: Asked) -> bool:
     """Take an approval: once, for the action that it was asked for. Atomic among processes."""
     changed = db.execute(
-        f"UPDATE approvals SET status = 'used', used = ? WHERE {_WHOSE} AND request_id = ? AND fingerprint = ? AND status = 'open'",  # noqa: S608
+        f"UPDATE approvals SET status = 'used', used = ? WHERE {_WHOSE} AND request_id = ? AND fingerprint = ? AND status = 'open'",  # noqa: S608 - constants only; every value is a parameter
         (time.time(), whose.origin, whose.workspace_id, asked.request_id, asked.fingerprint),
     )
     return changed.rowcount > 0
@@ -80,6 +80,6 @@ def use(db: sqlite3.Connection, whose: Owner, asked: Asked) -> bool:
 def close(db: sqlite3.Connection, whose: Owner, request_id: str) -> None:
     """Note that a request allows nothing: it was denied, taken back, or nobody decided in time."""
     db.execute(
-        f"UPDATE approvals SET status = 'closed' WHERE {_WHOSE} AND request_id = ? AND status = 'open'",  # noqa: S608
+        f"UPDATE approvals SET status = 'closed' WHERE {_WHOSE} AND request_id = ? AND status = 'open'",  # noqa: S608 - constants only; every value is a parameter
         (whose.origin, whose.workspace_id, request_id),
     )

@@ -81,7 +81,7 @@ def begin(db: sqlite3.Connection, journal: Journal, whose: Owner, mode: Mode, ta
         entry = Entry(**dict(zip(_COLUMNS.split(", "), row, strict=True)))
         if entry.state == "unknown" or journal.is_abandoned(entry.owner):
             db.execute(
-                f"UPDATE delegations SET owner = ?, state = ?, changed = ? WHERE {_WHOSE} AND delegation_id = ?",  # noqa: S608
+                f"UPDATE delegations SET owner = ?, state = ?, changed = ? WHERE {_WHOSE} AND delegation_id = ?",  # noqa: S608 - constants only; every value is a parameter
                 (journal.process, "queued" if entry.state == "queued" else "begun", now, *key, entry.delegation_id),
             )
             return entry
@@ -105,7 +105,7 @@ def find(db: sqlite3.Connection, whose: Owner, delegation_id: str) -> Entry | No
 def newest(db: sqlite3.Connection, whose: Owner, limit: int) -> list[Entry]:
     """Return the newest delegations of a workspace that the agent did not get an answer to."""
     rows = db.execute(
-        f"SELECT {_COLUMNS} FROM delegations WHERE {_WHOSE} AND claimed IS NULL ORDER BY number DESC LIMIT ?",  # noqa: S608
+        f"SELECT {_COLUMNS} FROM delegations WHERE {_WHOSE} AND claimed IS NULL ORDER BY number DESC LIMIT ?",  # noqa: S608 - constants only; every value is a parameter
         (whose.origin, whose.workspace_id, limit),
     )
     return [Entry(**dict(zip(_COLUMNS.split(", "), row, strict=True))) for row in rows]
@@ -114,7 +114,7 @@ def newest(db: sqlite3.Connection, whose: Owner, limit: int) -> list[Entry]:
 def started(db: sqlite3.Connection, whose: Owner, intent: str, delegation_id: str) -> None:
     """Note that the platform took a delegation, and under which id."""
     db.execute(
-        f"UPDATE OR REPLACE delegations SET delegation_id = ?, state = 'dispatched', changed = ? WHERE {_WHOSE} AND intent = ?",  # noqa: S608
+        f"UPDATE OR REPLACE delegations SET delegation_id = ?, state = 'dispatched', changed = ? WHERE {_WHOSE} AND intent = ?",  # noqa: S608 - constants only; every value is a parameter
         (delegation_id, time.time(), whose.origin, whose.workspace_id, intent),
     )
 
@@ -122,7 +122,7 @@ def started(db: sqlite3.Connection, whose: Owner, intent: str, delegation_id: st
 def moved(db: sqlite3.Connection, whose: Owner, delegation_id: str, state: State, queue_id: str = "") -> None:
     """Note how a delegation stands that has not ended."""
     db.execute(
-        f"UPDATE delegations SET state = ?, queue_id = ?, changed = ? WHERE {_WHOSE} AND delegation_id = ?"  # noqa: S608
+        f"UPDATE delegations SET state = ?, queue_id = ?, changed = ? WHERE {_WHOSE} AND delegation_id = ?"  # noqa: S608 - constants only; every value is a parameter
         " AND state NOT IN ('completed', 'failed')",
         (state, queue_id, time.time(), whose.origin, whose.workspace_id, delegation_id),
     )
@@ -149,7 +149,7 @@ def claim(
     elif known.claimed is not None:
         return known.claimed
     db.execute(
-        f"UPDATE delegations SET state = ?, answer = ?, changed = ?, claimed = ? WHERE {_WHOSE} AND delegation_id = ?",  # noqa: S608
+        f"UPDATE delegations SET state = ?, answer = ?, changed = ?, claimed = ? WHERE {_WHOSE} AND delegation_id = ?",  # noqa: S608 - constants only; every value is a parameter
         (state, _storable(answer, MAX_ANSWER_CHARS), now, now, whose.origin, whose.workspace_id, delegation_id),
     )
     return None
