@@ -13,7 +13,7 @@ import pytest
 from tests.support.tenants import Member
 
 from molecule_runtime.core.config import FILE_NAME, load_config
-from molecule_runtime.mcp.server import load_permissions
+from molecule_runtime.mcp.opening import load_permissions
 
 from .processes import INITIALIZE, INITIALIZED, MODULE, Place, one, place, several
 

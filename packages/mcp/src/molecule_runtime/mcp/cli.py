@@ -94,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
         # A hint to the model only: the predecessor ignored a bad one (contract `runtime.md` 5.3).
         logger.warning("%s; its default is used", lenient)
 
-    from molecule_runtime.mcp.server import serve_stdio
+    from molecule_runtime.mcp.stdio import serve_stdio
     from molecule_runtime.tools.telemetry_sdk import configure
 
     settings = dataclasses.replace(settings, telemetry=configure(environ, service="molecule-mcp"))
