@@ -4,14 +4,16 @@ import dataclasses
 import json
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode, format_trace_id
 from tests.support.tenants import WAIT_SECONDS, Http, Member, Tenant
@@ -24,7 +26,7 @@ from molecule_runtime.tools.telemetry_sdk import configure
 from .support import context, done, refused, run, said
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from opentelemetry.sdk.trace import ReadableSpan
 
@@ -328,6 +330,53 @@ def test_an_exporter_that_is_not_installed_is_one_warning_with_its_remedy(caplog
     (line,) = caplog.messages
     assert "'jaeger'" in line
     assert 'pip install "molecule-runtime-tools[otel]"' in line
+
+
+class Exporter(SpanExporter):
+    """Keeps what it gets, once `answers` is set."""
+
+    def __init__(self) -> None:
+        self.answers = threading.Event()
+        self.exported: list[str] = []
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.answers.wait(WAIT_SECONDS)
+        self.exported += [span.name for span in spans]
+        return SpanExportResult.SUCCESS
+
+
+async def test_the_last_spans_leave_a_process_that_ends_also_from_a_thread_and_only_once(
+    scripted: Http, pools: ConnectionPools
+) -> None:
+    exporter = Exporter()
+    exporter.answers.set()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(exporter))  # of its own accord it exports every 5 s
+    telemetry = Telemetry(tracer_provider=provider)
+    await run(dataclasses.replace(context(pools, (scripted.url, ME)), telemetry=telemetry), "get_runtime_identity")
+    assert exporter.exported == []
+    with anyio.fail_after(WAIT_SECONDS):
+        await anyio.to_thread.run_sync(telemetry.shutdown)
+        telemetry.shutdown()
+    assert exporter.exported == ["execute_tool get_runtime_identity"]
+
+
+def test_a_collector_that_does_not_answer_keeps_no_process_from_ending(caplog: pytest.LogCaptureFixture) -> None:
+    exporter = Exporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    telemetry = Telemetry(tracer_provider=provider)
+    provider.get_tracer("test").start_span("last").end()
+    telemetry.shutdown(timeout=0.05)
+    # It came back while the exporter still waits.
+    assert exporter.exported == []
+    assert "were not exported within" in caplog.text
+    exporter.answers.set()
+
+
+def test_what_was_never_turned_on_ends_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    Telemetry().shutdown()
+    assert caplog.messages == []
 
 
 async def _never(request: Any) -> tuple[int, Any]:

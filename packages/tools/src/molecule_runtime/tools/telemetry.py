@@ -8,7 +8,9 @@ attributes of the predecessor (contract `workspace-host.md` 19.9).
 from __future__ import annotations
 
 import json
+import logging
 import sys
+import threading
 import time
 from collections.abc import Sized
 from contextlib import ExitStack, contextmanager
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from molecule_runtime.core.platform.client import PlatformClient
     from molecule_runtime.tools.result import ToolResult
 
+logger = logging.getLogger(__name__)
+
 SCOPE: Final = "molecule_runtime.tools"
 """The instrumentation scope."""
 
@@ -39,6 +43,9 @@ PROVIDER: Final = "molecule"
 
 MAX_CONTENT_CHARS: Final = 16 * 1024
 """Of arguments or an answer in one attribute, where content is asked for."""
+
+SHUTDOWN_SECONDS: Final = 1.0
+"""That the last spans and metrics may keep a process from ending; a process with tools at work has two in all (issue 7, point 4)."""
 
 _BUCKETS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 """Seconds, as the conventions have them."""
@@ -100,6 +107,8 @@ class Telemetry:
         self._capture_content = capture_content
         self._tracer: Tracer | None = None
         self._histograms: dict[str, Histogram] = {}
+        self._ending = threading.Lock()
+        self._has_ended = False
 
     def is_on(self) -> bool:
         """Tell whether anybody looks: an SDK is configured. The API alone, which other libraries load, is nobody."""
@@ -117,6 +126,35 @@ class Telemetry:
             "_ProxyMeterProvider",
             "NoOpMeterProvider",
         }
+
+    def shutdown(self, timeout: float = SHUTDOWN_SECONDS) -> None:
+        """Export what was not exported yet and stop, for a process that ends. Blocking, in any thread; once, later calls do nothing.
+
+        A collector that does not answer costs `timeout` seconds, `SHUTDOWN_SECONDS` at most, and then what it was not told is lost.
+        """
+        with self._ending:
+            if self._has_ended or not self.is_on():
+                return
+            self._has_ended = True
+        deadline = time.monotonic() + max(0.0, min(timeout, SHUTDOWN_SECONDS))
+        # Threads of their own, which keep no process alive: an exporter heeds no deadline but its own, of 10 s.
+        threads = [
+            threading.Thread(target=_end, args=(provider,), name="molecule-telemetry-end", daemon=True)
+            for provider in self._providers()
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if any(thread.is_alive() for thread in threads):
+            logger.warning("the last spans or metrics were not exported within %.1f s, and are lost", timeout)
+
+    def _providers(self) -> list[object]:
+        """Return the providers that can be shut down."""
+        trace, metrics = sys.modules.get("opentelemetry.trace"), sys.modules.get("opentelemetry.metrics")
+        tracers = self._tracer_provider or (trace and trace.get_tracer_provider())
+        meters = self._meter_provider or (metrics and metrics.get_meter_provider())
+        return [provider for provider in (tracers, meters) if hasattr(provider, "shutdown")]
 
     @contextmanager
     def tool_call(
@@ -246,6 +284,13 @@ class Telemetry:
 
 PROCESS: Final = Telemetry()
 """Traces with whatever the process has configured, without content."""
+
+
+def _end(provider: Any) -> None:
+    try:
+        provider.shutdown()
+    except Exception as exc:  # a third party's exporter: nothing it does may keep a process from ending
+        logger.warning("telemetry did not end well: %s: %s", type(exc).__name__, exc)
 
 
 def _parent(*, is_shared: bool) -> tuple[Context | None, list[Link]]:
