@@ -40,7 +40,7 @@ def context(tmp_path: Path) -> Context:
 
 def check(
     run: Callable[[Context], Iterable[Outcome]], name: str = "one", *, network: bool = False, deadline: float = WAIT
-) -> Check:
+) -> Check[Context]:
     return Check(id=name, title=name, severity=Status.FAIL, run=run, network=network, deadline=deadline)
 
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from molecule_runtime.localplatform.commands import console, journal
+from molecule_runtime.core import console
+from molecule_runtime.localplatform.commands import journal
 from molecule_runtime.localplatform.commands.frames import Frame
 
 NAMES = {"a": "alice", "b": "bob"}

@@ -11,9 +11,10 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from molecule_runtime.core import console
 from molecule_runtime.core.errors import ConfigurationError, MoleculeError
 from molecule_runtime.core.version import version_of
-from molecule_runtime.localplatform.commands import console, options
+from molecule_runtime.localplatform.commands import options
 
 if TYPE_CHECKING:
     import argparse
@@ -94,10 +95,10 @@ def main(argv: list[str] | None = None) -> int:
     except SystemExit as exc:  # argparse: 0 after --help and --version, 2 after a usage error
         return exc.code if isinstance(exc.code, int) else 0 if exc.code is None else 2
     except ConfigurationError as exc:
-        console.complain(str(exc))
+        console.complain("molecule-local", str(exc))
         return 2
     except MoleculeError as exc:
-        console.complain(str(exc))
+        console.complain("molecule-local", str(exc))
         return 1
     except BrokenPipeError:
         # The reader of our output left. Python would complain again while it flushes at exit.

@@ -156,6 +156,6 @@ class _Tail(threading.Thread):
         return bytes(self._kept).decode(errors="replace")
 
 
-ADAPTER_CHECK = Check(
+ADAPTER_CHECK: Check[Context] = Check(
     id="runtime.adapter", title="Adapter", severity=Status.FAIL, run=check_adapter, deadline=ADAPTER_DEADLINE + 10
 )

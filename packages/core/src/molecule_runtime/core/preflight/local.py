@@ -351,7 +351,7 @@ def check_env_values(context: Context) -> Iterator[Outcome]:
         yield ok("every variable that is set holds a value of its kind")
 
 
-LOCAL_CHECKS = (
+LOCAL_CHECKS: tuple[Check[Context], ...] = (
     Check(id="config", title="config.yaml", severity=Status.FAIL, run=check_config),
     Check(id="config.folder", title="Folder of config.yaml", severity=Status.FAIL, run=check_config_folder),
     Check(id="state.folder", title="Folder for token and state", severity=Status.FAIL, run=check_state_folder),

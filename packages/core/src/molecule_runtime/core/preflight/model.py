@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
 
 from molecule_runtime.core import configs_dir, env
 from molecule_runtime.core.identity import validate_platform_url, validate_workspace_id
@@ -20,6 +20,18 @@ if TYPE_CHECKING:
     from molecule_runtime.core.tokens import TokenSource
 
 _T = TypeVar("_T")
+
+
+class Subject(Protocol):
+    """What a list of checks looks at."""
+
+    @property
+    def offline(self) -> bool:
+        """Whether nothing may be asked of the platform."""
+        ...
+
+
+SubjectT = TypeVar("SubjectT", bound=Subject)
 
 ADAPTER_DEADLINE = 60.0
 """Seconds for the import of an adapter; an agent framework on a slow disk takes tens of seconds."""
@@ -71,7 +83,7 @@ def skip(reason: str) -> Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class Check(Generic[SubjectT]):
     """One thing to check.
 
     Attributes:
@@ -87,7 +99,7 @@ class Check:
     id: str
     title: str
     severity: Status
-    run: Callable[[Context], Iterable[Outcome]]
+    run: Callable[[SubjectT], Iterable[Outcome]]
     network: bool = False
     at_boot: bool = False
     deadline: float = 10.0

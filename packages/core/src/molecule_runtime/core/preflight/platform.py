@@ -48,7 +48,9 @@ MAX_SKEW = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Health:
+class Health:
+    """What a platform answered on `/health`, and when (Unix seconds)."""
+
     status: int
     date: str
     asked: float
@@ -63,20 +65,10 @@ def check_reachable(context: Context) -> Iterator[Outcome]:
         yield skip("PLATFORM_URL cannot be used")
         return
     try:
-        health = _health(context)
+        health: Health | Exception = _health(context)
     except (httpx.HTTPError, OSError) as exc:
-        reason = str(exc) or type(exc).__name__
-        yield fail(f"{url} cannot be reached ({reason})", "start the platform, or correct PLATFORM_URL")
-        return
-    took = (health.answered - health.asked) * 1000
-    if health.status >= 500:
-        yield fail(f"{url} answers {health.status} on /health", "look at the platform's own log")
-    elif not 200 <= health.status < 300:
-        yield warn(
-            f"{url} answers {health.status} on /health", "check that PLATFORM_URL is the address of the platform's API"
-        )
-    else:
-        yield ok(f"{url} answers within {took:.0f} ms")
+        health = exc
+    yield reached(url, health, setting="PLATFORM_URL")
 
 
 def check_accepted(context: Context) -> Iterator[Outcome]:
@@ -89,23 +81,7 @@ def check_accepted(context: Context) -> Iterator[Outcome]:
     if not target.token.read():
         yield skip("there is no token")
         return
-    new = f"copy a new token from the platform's Connect dialog into {target.token.description}"
-    try:
-        anyio.run(_beat, target)
-    except PlatformUnreachableError:
-        yield skip("the platform cannot be reached")
-    except (PlatformTimeoutError, UnavailableError, RateLimitedError) as exc:
-        yield warn(f"the platform did not say whether it takes the token: {exc}", "try again")
-    except CredentialRejectedError as exc:
-        yield fail(str(exc), new)
-    except AccessDeniedError as exc:
-        yield fail(str(exc), "check that the token belongs to this workspace and organisation")
-    except (NotFoundError, GoneError) as exc:
-        yield fail(str(exc), "check WORKSPACE_ID: the platform does not know it, or removed it")
-    except PlatformError as exc:
-        yield fail(str(exc), "check that PLATFORM_URL is the address of the platform's API")
-    else:
-        yield ok(f"the platform takes the token from {target.token.description}")
+    yield anyio.run(_verdict, target)
 
 
 def check_clock(context: Context) -> Iterator[Outcome]:
@@ -115,53 +91,98 @@ def check_clock(context: Context) -> Iterator[Outcome]:
     except (httpx.HTTPError, OSError, ConfigurationError):
         yield skip("the platform cannot be reached")
         return
+    yield clock(health)
+
+
+def reached(url: str, health: Health | Exception, *, setting: str) -> Outcome:
+    """Judge what came of `ask_health`; `setting` is where the address stands."""
+    if isinstance(health, Exception):
+        reason = str(health) or type(health).__name__
+        return fail(f"{url} cannot be reached ({reason})", f"start the platform, or correct {setting}")
+    if health.status >= 500:
+        return fail(f"{url} answers {health.status} on /health", "look at the platform's own log")
+    if not 200 <= health.status < 300:
+        return warn(
+            f"{url} answers {health.status} on /health", f"check that {setting} is the address of the platform's API"
+        )
+    return ok(f"{url} answers within {(health.answered - health.asked) * 1000:.0f} ms")
+
+
+def clock(health: Health) -> Outcome:
+    """Judge the difference between our clock and a platform's."""
     try:
         theirs = parsedate_to_datetime(health.date).timestamp()
     except (TypeError, ValueError, OverflowError, IndexError):
-        yield skip("the platform sends no Date header that can be read")
-        return
+        return skip("the platform sends no Date header that can be read")
     # The header has whole seconds, and the answer may be made at any moment between question and receipt.
     ahead = max(health.asked - (theirs + 1), 0.0) - max(theirs - health.answered, 0.0)
     if abs(ahead) > MAX_SKEW:
         way = "ahead of" if ahead > 0 else "behind"
-        yield warn(
+        return warn(
             f"this machine's clock is {abs(ahead):.0f} s {way} the platform's", "set the clock, with NTP for example"
         )
-    else:
-        yield ok("this machine's clock agrees with the platform's")
+    return ok("this machine's clock agrees with the platform's")
 
 
-async def _beat(target: WorkspaceTarget) -> None:
-    async with ConnectionPools() as pools, PlatformClient(target, pools, user_agent="molecule-runtime-check") as client:
-        await client.heartbeat(wire.HeartbeatRequest(workspace_id=target.id), timeout=HEARTBEAT_TIMEOUT)
+async def token_verdict(target: WorkspaceTarget, pools: ConnectionPools) -> Outcome:
+    """Try a target's token with a heartbeat."""
+    new = f"copy a new token from the platform's Connect dialog into {target.token.description}"
+    try:
+        async with PlatformClient(target, pools, user_agent="molecule-runtime-check") as client:
+            await client.heartbeat(wire.HeartbeatRequest(workspace_id=target.id), timeout=HEARTBEAT_TIMEOUT)
+    except PlatformUnreachableError:
+        return skip("the platform cannot be reached")
+    except (PlatformTimeoutError, UnavailableError, RateLimitedError) as exc:
+        return warn(f"the platform did not say whether it takes the token: {exc}", "try again")
+    except CredentialRejectedError as exc:
+        return fail(str(exc), new)
+    except AccessDeniedError as exc:
+        return fail(str(exc), "check that the token belongs to this workspace and organisation")
+    except (NotFoundError, GoneError) as exc:
+        return fail(str(exc), "check the id of the workspace: the platform does not know it, or removed it")
+    except PlatformError as exc:
+        return fail(str(exc), "check that PLATFORM_URL (or platform_url) is the address of the platform's API")
+    return ok(f"the platform takes the token from {target.token.description}")
+
+
+async def ask_health(url: str, pools: ConnectionPools) -> Health:
+    """Ask a platform whether it is there, without credentials: that is nothing to prove who we are for.
+
+    Raises:
+        httpx.HTTPError: it did not answer within `HEALTH_TIMEOUT` seconds, or not at all.
+        OSError: it cannot be reached.
+    """
+    async with httpx.AsyncClient(transport=pools.transport(url), trust_env=False, timeout=HEALTH_TIMEOUT) as http:
+        asked = time.time()
+        try:
+            with anyio.fail_after(HEALTH_TIMEOUT + 1):
+                # Only the head: the body of something that is not the platform may have no end.
+                async with http.stream("GET", f"{url}/health", headers={"Origin": origin_of(url)}) as response:
+                    return Health(response.status_code, response.headers.get("date", ""), asked, time.time())
+        except TimeoutError:
+            raise httpx.ReadTimeout(f"no answer within {HEALTH_TIMEOUT:g} s") from None
+
+
+async def _verdict(target: WorkspaceTarget) -> Outcome:
+    async with ConnectionPools() as pools:
+        return await token_verdict(target, pools)
 
 
 def _url(context: Context) -> str:
     return validate_platform_url(env.PLATFORM_URL.get(context.environ) or context.platform_url)
 
 
-def _health(context: Context) -> _Health:
+def _health(context: Context) -> Health:
     url = _url(context)
-    return context.once("health", lambda: anyio.run(_ask_health, url))
+    return context.once("health", lambda: anyio.run(_ask, url))
 
 
-async def _ask_health(url: str) -> _Health:
-    """Ask without credentials: whether something answers is nothing to prove who we are for."""
-    async with (
-        ConnectionPools() as pools,
-        httpx.AsyncClient(transport=pools.transport(url), trust_env=False, timeout=HEALTH_TIMEOUT) as http,
-    ):
-        asked = time.time()
-        try:
-            with anyio.fail_after(HEALTH_TIMEOUT + 1):
-                # Only the head: the body of something that is not the platform may have no end.
-                async with http.stream("GET", f"{url}/health", headers={"Origin": origin_of(url)}) as response:
-                    return _Health(response.status_code, response.headers.get("date", ""), asked, time.time())
-        except TimeoutError:
-            raise httpx.ReadTimeout(f"no answer within {HEALTH_TIMEOUT:g} s") from None
+async def _ask(url: str) -> Health:
+    async with ConnectionPools() as pools:
+        return await ask_health(url, pools)
 
 
-PLATFORM_CHECKS = (
+PLATFORM_CHECKS: tuple[Check[Context], ...] = (
     Check(id="platform.reachable", title="Platform", severity=Status.FAIL, run=check_reachable, network=True),
     Check(
         id="platform.token",

@@ -25,7 +25,7 @@ def wants_colour(stream: TextIO, environ: Mapping[str, str] | None = None) -> bo
 
 def render_preflight_report(report: PreflightReport, *, colour: bool = False) -> str:
     """Return the failures and then the warnings, each with what to do; `""` when there are none."""
-    lines = _problems(report, colour=colour)
+    lines = _problems(report.results, colour=colour)
     if not lines:
         return ""
     return "\n".join(["Preflight:", *lines])
@@ -33,10 +33,15 @@ def render_preflight_report(report: PreflightReport, *, colour: bool = False) ->
 
 def render_full(report: PreflightReport, *, colour: bool = False) -> str:
     """Return the whole report: failures, warnings, then what is well and what was left out, and the count."""
-    counts = Counter(result.status for result in report.results)
-    lines = [f"{report.config}", *_problems(report, colour=colour)]
+    return render_results(str(report.config), report.results, colour=colour)
+
+
+def render_results(heading: str, results: Sequence[Result], *, colour: bool = False) -> str:
+    """Return results under a heading: failures, warnings, then what is well and what was left out, and the count."""
+    counts = Counter(result.status for result in results)
+    lines = [heading, *_problems(results, colour=colour)]
     for status in (Status.OK, Status.SKIP):
-        lines += [_line(result, colour=colour) for result in report.of(status)]
+        lines += [_line(result, colour=colour) for result in results if result.status is status]
     words = {Status.FAIL: "failed", Status.WARN: "to look at", Status.OK: "ok", Status.SKIP: "skipped"}
     lines.append(", ".join(f"{counts[status]} {word}" for status, word in words.items()))
     return "\n".join(lines)
@@ -59,10 +64,9 @@ def render_json(report: PreflightReport, *, exit_code: int) -> str:
     )
 
 
-def _problems(report: PreflightReport, *, colour: bool) -> list[str]:
-    found: Sequence[Result] = [*report.failures, *report.warnings]
+def _problems(results: Sequence[Result], *, colour: bool) -> list[str]:
     lines: list[str] = []
-    for result in found:
+    for result in (result for status in (Status.FAIL, Status.WARN) for result in results if result.status is status):
         lines.append(_line(result, colour=colour))
         lines += [f"        {line}" for line in result.detail.splitlines()]
         if result.fix:

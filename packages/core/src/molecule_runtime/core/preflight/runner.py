@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic
 
-from molecule_runtime.core.preflight.model import Check, Context, Outcome, Result, Status, fail, ok, skip
+from molecule_runtime.core.preflight.model import Check, Outcome, Result, Status, SubjectT, fail, ok, skip
 from molecule_runtime.core.redaction import redact_text
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from molecule_runtime.core.config import Finding
+    from molecule_runtime.core.preflight.model import Context
 
 _MAX_TEXT = 1000
 
@@ -54,9 +55,19 @@ class PreflightReport:
         return tuple(result for result in self.results if result.status is status)
 
 
-def run_checks(checks: Sequence[Check], context: Context) -> PreflightReport:
-    """Run checks side by side and return what they found."""
-    jobs = [_Job(check, context) for check in checks]
+def run_checks(checks: Sequence[Check[Context]], context: Context) -> PreflightReport:
+    """Run the checks of a workspace side by side and return what they found."""
+    return PreflightReport(
+        config=context.loaded.path,
+        usable=context.config is not None,
+        results=results_of(checks, context),
+        findings=context.loaded.findings,
+    )
+
+
+def results_of(checks: Sequence[Check[SubjectT]], subject: SubjectT) -> tuple[Result, ...]:
+    """Run checks side by side and return what they found, in the order of the checks."""
+    jobs = [_Job(check, subject) for check in checks]
     started = time.monotonic()
     for job in jobs:
         job.start()
@@ -64,29 +75,24 @@ def run_checks(checks: Sequence[Check], context: Context) -> PreflightReport:
     for job in jobs:
         job.join(max(0.0, started + job.check.deadline - time.monotonic()))
         results += [_result(job.check, outcome) for outcome in job.outcomes()]
-    return PreflightReport(
-        config=context.loaded.path,
-        usable=context.config is not None,
-        results=tuple(results),
-        findings=context.loaded.findings,
-    )
+    return tuple(results)
 
 
-class _Job(threading.Thread):
+class _Job(threading.Thread, Generic[SubjectT]):
     """One check on a thread of its own, which cannot hold up the end of the process."""
 
-    def __init__(self, check: Check, context: Context) -> None:
+    def __init__(self, check: Check[SubjectT], subject: SubjectT) -> None:
         super().__init__(name=f"molecule-check-{check.id}", daemon=True)
         self.check = check
-        self._context = context
+        self._subject = subject
         self._found: list[Outcome] | None = None
 
     def run(self) -> None:
-        if self.check.network and self._context.offline:
+        if self.check.network and self._subject.offline:
             self._found = [skip("not asked for: --offline")]
             return
         try:
-            self._found = list(self.check.run(self._context)) or [ok("nothing to object to")]
+            self._found = list(self.check.run(self._subject)) or [ok("nothing to object to")]
         except BaseException as exc:
             # BaseException: whatever ends a check must not end the others.
             reason = " ".join(str(exc).split()) or "no message"
@@ -98,7 +104,7 @@ class _Job(threading.Thread):
         return self._found
 
 
-def _result(check: Check, outcome: Outcome) -> Result:
+def _result(check: Check[Any], outcome: Outcome) -> Result:
     def clean(text: str) -> str:
         return redact_text(text[: _MAX_TEXT * 4])[:_MAX_TEXT]
 

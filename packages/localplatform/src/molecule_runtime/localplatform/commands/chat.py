@@ -7,9 +7,10 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from molecule_runtime.core import console
 from molecule_runtime.core.errors import ConfigurationError, MoleculeError
 from molecule_runtime.core.identity import short_id
-from molecule_runtime.localplatform.commands import console, options
+from molecule_runtime.localplatform.commands import options
 from molecule_runtime.localplatform.commands.remote import Remote
 
 if TYPE_CHECKING:
@@ -233,7 +234,7 @@ def _loop(
             console.say("")
             continue
         except UnicodeDecodeError:
-            console.complain("that line is not text in the terminal's encoding; type it again")
+            console.complain("molecule-local", "that line is not text in the terminal's encoding; type it again")
             continue
         if link.done():
             link.result()
@@ -258,7 +259,7 @@ def _loop(
                     attached, files = files, []
                     _turn(args, portal, conversation, line, attached)
         except MoleculeError as exc:
-            console.complain(str(exc))
+            console.complain("molecule-local", str(exc))
 
 
 def _turn(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from molecule_runtime.core import console
 from molecule_runtime.core.errors import ConfigurationError
 from molecule_runtime.core.secretfile import read_secret, write_private
 from molecule_runtime.core.tokens import TOKEN_FILE_NAME
 from molecule_runtime.localplatform import clients
 from molecule_runtime.localplatform.clients import CLIENTS, Place
-from molecule_runtime.localplatform.commands import console, options
+from molecule_runtime.localplatform.commands import options
 from molecule_runtime.localplatform.commands.remote import Remote, path_of
 from molecule_runtime.localplatform.errors import CommandError
 

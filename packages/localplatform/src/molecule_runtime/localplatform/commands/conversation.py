@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import anyio
 
+from molecule_runtime.core import console
 from molecule_runtime.core.envelope import Accepted, Failure, File, Reply, message_send, read_answer, read_message
-from molecule_runtime.localplatform.commands import console
 from molecule_runtime.localplatform.commands.remote import path_of, rows
 from molecule_runtime.localplatform.errors import CommandError
 

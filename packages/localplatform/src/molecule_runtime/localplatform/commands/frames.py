@@ -15,7 +15,7 @@ import httpx
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from molecule_runtime.localplatform.commands import console
+from molecule_runtime.core import console
 from molecule_runtime.localplatform.errors import CommandError
 
 if TYPE_CHECKING:

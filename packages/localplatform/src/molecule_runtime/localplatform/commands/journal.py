@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
+from molecule_runtime.core import console
 from molecule_runtime.core.envelope import Failure, Reply, read_answer, read_message
 from molecule_runtime.core.identity import short_id
-from molecule_runtime.localplatform.commands import console
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

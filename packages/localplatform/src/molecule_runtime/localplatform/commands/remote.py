@@ -8,11 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, urlencode
 
-from molecule_runtime.core import env
+from molecule_runtime.core import console, env
 from molecule_runtime.core.errors import ConfigurationError
 from molecule_runtime.core.identity import validate_platform_url
 from molecule_runtime.core.secretfile import read_secret
-from molecule_runtime.localplatform.commands import console
 from molecule_runtime.localplatform.commands.options import data_folder
 from molecule_runtime.localplatform.errors import CommandError
 from molecule_runtime.localplatform.settings import DEFAULT_HOST, DEFAULT_PORT

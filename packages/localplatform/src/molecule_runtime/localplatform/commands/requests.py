@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from molecule_runtime.core import console
 from molecule_runtime.core.identity import short_id
-from molecule_runtime.localplatform.commands import console, options
+from molecule_runtime.localplatform.commands import options
 from molecule_runtime.localplatform.commands.remote import Remote, path_of, pick, rows
 from molecule_runtime.localplatform.errors import CommandError
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from molecule_runtime.localplatform.commands import console, options
+from molecule_runtime.core import console
+from molecule_runtime.localplatform.commands import options
 from molecule_runtime.localplatform.commands.remote import Remote, path_of, pick, rows
 
 if TYPE_CHECKING:

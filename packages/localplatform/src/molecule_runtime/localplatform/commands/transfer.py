@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from molecule_runtime.core import console
 from molecule_runtime.localplatform import timestamps
-from molecule_runtime.localplatform.commands import console, options
+from molecule_runtime.localplatform.commands import options
 from molecule_runtime.localplatform.errors import CommandError
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from molecule_runtime.core import logs
+from molecule_runtime.core import console, logs
 from molecule_runtime.core.errors import ConfigurationError
 from molecule_runtime.core.secretfile import write_private
-from molecule_runtime.localplatform.commands import console, options
+from molecule_runtime.localplatform.commands import options
 from molecule_runtime.localplatform.commands.remote import ENDPOINT_FILE, ORG_FILE
 from molecule_runtime.localplatform.errors import SeedError
 from molecule_runtime.localplatform.settings import (
@@ -117,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
         team = _team_of(args)
     except SeedError as exc:
         for finding in exc.findings:
-            console.complain(str(finding) if finding.severity == "error" else f"warning: {finding}")
+            console.complain("molecule-local", str(finding) if finding.severity == "error" else f"warning: {finding}")
         return 2
     raise_open_files()
     anyio.run(_serve_until_signal, settings_of(args), bool(args.json), team, bool(args.prune))

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from molecule_runtime.core import console
 from molecule_runtime.core.identity import short_id
-from molecule_runtime.localplatform.commands import console, journal
+from molecule_runtime.localplatform.commands import journal
 from molecule_runtime.localplatform.commands.frames import Frame
 from molecule_runtime.localplatform.commands.remote import path_of, rows
 from molecule_runtime.localplatform.errors import CommandError

@@ -1,4 +1,4 @@
-"""What a person sees: text on stdout, remarks on stderr, made safe for the terminal that shows it.
+"""What a person sees of a command: text on stdout, remarks on stderr, made safe for the terminal that shows it.
 
 Names, titles and messages come from agents. A control sequence in them could rewrite what the person reads, so nothing of that kind is
 printed. A sign that the terminal lacks is written in another way; it never ends a command.
@@ -33,9 +33,9 @@ def remark(text: str) -> None:
     _write(sys.stderr, text)
 
 
-def complain(text: str) -> None:
-    """Print the one line of an error."""
-    _write(sys.stderr, f"molecule-local: {' '.join(safe(text).split())}")
+def complain(program: str, text: str) -> None:
+    """Print the one line of an error, with the name of the command."""
+    _write(sys.stderr, f"{program}: {' '.join(safe(text).split())}")
 
 
 def emit(data: object) -> None:
