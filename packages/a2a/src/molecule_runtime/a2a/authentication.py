@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from molecule_runtime.a2a.statefile import FILE_NAME
 from molecule_runtime.core import env
 from molecule_runtime.core.errors import ConfigurationError
+from molecule_runtime.core.identity import is_loopback
 from molecule_runtime.core.secretfile import secret_problem
 from molecule_runtime.core.tokens import INBOUND_SECRET_FILE_NAME, TOKEN_FILE_NAME, TokenFile
 
@@ -86,19 +86,10 @@ def secret_files_of(settings: HostSettings) -> tuple[Path, ...]:
 
 def warn_if_open(auth: InboundAuth, bind_host: str) -> None:
     """Say once, when the workspace starts, that everybody who reaches it may send it messages."""
-    if auth.mode != "none" or _is_loopback(bind_host):
+    if auth.mode != "none" or is_loopback(bind_host):
         return
     logger.warning(
         "a2a.inbound_auth is 'none' and this workspace listens on %s: everybody who reaches that address may send it messages;"
         " set a2a.inbound_auth to 'bearer' or 'platform' in config.yaml, or MOLECULE_BIND_HOST=127.0.0.1",
         bind_host,
     )
-
-
-def _is_loopback(host: str) -> bool:
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -95,6 +95,20 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme.lower()}://{host}{suffix}"
 
 
+def is_loopback(host: str) -> bool:
+    """Tell whether a host, as it stands in a URL or a `Host` header without its port, is this machine."""
+    # Late: what a process needs in order to start needs no addresses.
+    import ipaddress
+
+    name = host.rstrip(".").lower()
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
 def display_name(value: object) -> str | None:
     """Make a name that a peer chose safe to show beside instructions, or None when nothing is left.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from molecule_runtime.core.identity import origin_of
+from molecule_runtime.core.identity import is_loopback, origin_of
 from molecule_runtime.localplatform import urls, web
 from molecule_runtime.localplatform.limits import RateLimiter
 
@@ -82,7 +82,7 @@ class Gate:
     def _count(self, scope: Scope) -> Verdict | None:
         client = scope["client"][0] if scope.get("client") else ""
         # All agents of this machine share one address, so for them the limit counts only when it was asked for.
-        if not self._limit_loopback and (client == "127.0.0.1" or urls.is_loopback_name(client)):
+        if not self._limit_loopback and (client == "127.0.0.1" or is_loopback(client)):
             return None
         return self._limiter.take(client)
 
@@ -119,7 +119,7 @@ class Gate:
         except ValueError:
             return False
         # A literal address cannot be rebound; on all interfaces the machine is reached by any of its own.
-        return urls.is_loopback_name(host) or host in self._allowed or (self._any_address and urls.is_address(host))
+        return is_loopback(host) or host in self._allowed or (self._any_address and urls.is_address(host))
 
 
 _STARTS = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})

@@ -90,17 +90,6 @@ async def problem_of(url: str, rule: UrlRule) -> str | None:
     return None
 
 
-def is_loopback_name(host: str) -> bool:
-    """Tell whether a host, as it stands in a `Host` header without its port, is this machine."""
-    name = host.rstrip(".").lower()
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
 def is_address(host: str) -> bool:
     """Tell whether a host is a literal address."""
     try:

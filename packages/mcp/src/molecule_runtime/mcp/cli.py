@@ -11,6 +11,7 @@ from molecule_runtime.core import env, logs
 from molecule_runtime.core.errors import ConfigurationError, TargetError
 from molecule_runtime.core.targets import missing_variables, print_missing_env_help, read_token_file
 from molecule_runtime.core.version import version_of
+from molecule_runtime.mcp import commands
 
 logger = logging.getLogger(__name__)
 
@@ -56,15 +57,19 @@ def build_parser() -> argparse.ArgumentParser:
         description="Serve the Molecule tools over MCP (stdio) and keep your workspaces registered, alive and polled.",
         epilog="Environment:\n" + "\n".join(lines) + "\n\n" + _EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
+    commands.add_parsers(parser)
     parser.add_argument("--version", action="version", version=f"molecule-mcp {version_of('molecule-runtime-mcp')}")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    build_parser().parse_args(argv)
+    options = build_parser().parse_args(argv)
     environ = env.current()
+    if options.command is not None:
+        return commands.run(options, environ)
     verbose = env.MOLECULE_MCP_VERBOSE.is_set(environ)
     try:
         logs.configure(environ, default_level="INFO" if verbose else "WARNING", prefix="[molecule-mcp] ")

@@ -34,12 +34,8 @@ class Permissions:
     @classmethod
     def from_config(cls, rbac: RbacConfig) -> Permissions:
         """Take the roles of a `rbac` block; the log says what in it is easily a mistake."""
-        for role in rbac.allowed_actions.keys() & ROLE_PERMISSIONS.keys():
-            logger.warning("rbac.allowed_actions.%s replaces the built-in role of that name", role)
-        for role in rbac.roles:
-            if role not in rbac.allowed_actions and role not in ROLE_PERMISSIONS:
-                known = ", ".join(sorted({*ROLE_PERMISSIONS, *rbac.allowed_actions}))
-                logger.warning("rbac.roles: %r is no role, and allows nothing; known: %s", role, known)
+        for mistake in likely_mistakes(rbac):
+            logger.warning("%s", mistake)
         return cls(tuple(rbac.roles), {role: frozenset(actions) for role, actions in rbac.allowed_actions.items()})
 
     @classmethod
@@ -64,3 +60,18 @@ class Permissions:
     def _actions_of(self, role: str) -> frozenset[str]:
         # A custom role that allows nothing is a decision, not a gap for the built-in one to fill.
         return self.custom[role] if role in self.custom else ROLE_PERMISSIONS.get(role, frozenset())
+
+
+def likely_mistakes(rbac: RbacConfig) -> list[str]:
+    """Say what in a `rbac` block is easily a mistake."""
+    found = [
+        f"rbac.allowed_actions.{role} replaces the built-in role of that name"
+        for role in sorted(rbac.allowed_actions.keys() & ROLE_PERMISSIONS.keys())
+    ]
+    known = ", ".join(sorted({*ROLE_PERMISSIONS, *rbac.allowed_actions}))
+    found += [
+        f"rbac.roles: {role!r} is no role, and allows nothing; known: {known}"
+        for role in rbac.roles
+        if role not in rbac.allowed_actions and role not in ROLE_PERMISSIONS
+    ]
+    return found
