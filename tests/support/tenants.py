@@ -117,9 +117,11 @@ async def _listening(
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        # A task that was cancelled before it began closed nothing.
+        # A task that was cancelled before it began closed nothing; one that was cancelled while it closed has cancelled what the writer
+        # waits for, too.
         for writer in writers:
-            await closed(writer)
+            with contextlib.suppress(asyncio.CancelledError):
+                await closed(writer)
 
 
 @dataclass(frozen=True)

@@ -210,6 +210,13 @@ MOLECULE_MCP_POLL_TIMEOUT_SECS = Variable(
     kind="number",
     minimum=0,
 )
+MOLECULE_MCP_MAX_WAIT_SECS = Variable(
+    "MOLECULE_MCP_MAX_WAIT_SECS",
+    "Seconds that one tool call waits for a message, a peer or a person before it returns with a way to go on; 0 for no limit.",
+    default="50",
+    kind="number",
+    minimum=0,
+)
 A2A_COMPLETION_IDLE_TIMEOUT_SECONDS = Variable(
     "A2A_COMPLETION_IDLE_TIMEOUT_SECONDS",
     "Seconds without a word of the agent after which its turn has failed, over config.yaml; 0 for no limit.",

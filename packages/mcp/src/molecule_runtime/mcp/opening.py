@@ -21,7 +21,7 @@ from molecule_runtime.mcp.inbox import PolledInbox, mailbox_of
 from molecule_runtime.mcp.settings import DEFAULT_CONFIG
 from molecule_runtime.mcp.store import InboxStore
 from molecule_runtime.mcp.supervisor import Supervisor
-from molecule_runtime.tools import Journal, Permissions, RuntimeIdentity, ToolContext
+from molecule_runtime.tools import Background, Journal, Permissions, RuntimeIdentity, ToolContext
 from molecule_runtime.tools.audit import AuditTrail
 from molecule_runtime.tools.context import tier_of
 from molecule_runtime.tools.sandbox import Sandbox
@@ -79,6 +79,8 @@ async def open_process(settings: McpSettings, environ: Mapping[str, str] | None 
             stack.callback(audit.close)
         journal = Journal(settings.state_dir)
         stack.callback(journal.close)
+        # After all that its work needs, so that it ends before that.
+        background = await stack.enter_async_context(Background())
         context = ToolContext(
             clients=clients,
             journal=journal,
@@ -86,6 +88,8 @@ async def open_process(settings: McpSettings, environ: Mapping[str, str] | None 
             inbox=inbox,
             identity=_identity(settings, environ),
             delegation_timeout=settings.delegation_timeout,
+            max_wait=settings.max_wait,
+            background=background,
             tier=await anyio.to_thread.run_sync(load_tier, settings.config_dir, environ),
             state_dir=settings.state_dir,
             files_root=settings.files_root,

@@ -23,6 +23,9 @@ MAX_POLL_HINT = 60
 DEFAULT_POLL_HINT = 2
 """Seconds; contract `runtime.md` 5.3."""
 
+MAX_WAIT = 50.0
+"""Seconds; many clients cut calls after 60 (issue 7, point 1)."""
+
 DEFAULT_CONFIG = "# Written by molecule-mcp on its first start.\nrbac:\n  roles:\n    - operator\n"
 """Without a role the gate would fall back to read-only on a laptop (contract `runtime.md` 3.3)."""
 
@@ -38,6 +41,7 @@ class McpSettings:
         audit: where the audit ledger is; None for no ledger.
         telemetry: what traces the calls.
         poll_hint: seconds that the instructions tell the agent to wait for messages each turn; 0 for not at all.
+        max_wait: seconds that one tool call waits; None for as long as it was asked.
         agent_name: for the agent card; None for the default, which names the workspace.
     """
 
@@ -51,6 +55,7 @@ class McpSettings:
     inbox: bool = True
     poll_hint: int = DEFAULT_POLL_HINT
     delegation_timeout: float = 300.0
+    max_wait: float | None = MAX_WAIT
     agent_name: str | None = None
     agent_description: str = ""
     agent_skills: tuple[str, ...] = ()
@@ -84,6 +89,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> McpSettings:
         delegation_timeout=_positive(
             env.DELEGATION_TIMEOUT.get(environ), default=float(env.DELEGATION_TIMEOUT.default)
         ),
+        max_wait=_max_wait(env.MOLECULE_MCP_MAX_WAIT_SECS.get(environ)),
         agent_name=env.MOLECULE_AGENT_NAME.get(environ) or None,
         agent_description=env.MOLECULE_AGENT_DESCRIPTION.get(environ),
         agent_skills=tuple(skill for skill in skills if skill),
@@ -105,6 +111,15 @@ def _poll_hint(value: str) -> int:
     except ValueError:
         return DEFAULT_POLL_HINT
     return DEFAULT_POLL_HINT if seconds < 0 else min(seconds, MAX_POLL_HINT)
+
+
+def _max_wait(value: str) -> float | None:
+    """Read the limit: 0 is none; what is no number of seconds is the default (the command refuses to start with it)."""
+    try:
+        seconds = float(value)
+    except ValueError:
+        return MAX_WAIT
+    return (seconds or None) if 0 <= seconds < 86_400 else MAX_WAIT
 
 
 def _positive(value: str, *, default: float) -> float:

@@ -1,6 +1,7 @@
 """What a molecule-runtime agent can do: the implementation behind the registry, and the one dispatcher that runs it."""
 
 from molecule_runtime.tools.approvals import ApprovalGate, requires_approval
+from molecule_runtime.tools.background import Background
 from molecule_runtime.tools.context import RuntimeIdentity, ToolContext
 from molecule_runtime.tools.dispatcher import available_tools, dispatch
 from molecule_runtime.tools.errors import ApprovalDeniedError, ApprovalTimeoutError, ToolsError
@@ -14,6 +15,7 @@ __all__ = [
     "ApprovalDeniedError",
     "ApprovalGate",
     "ApprovalTimeoutError",
+    "Background",
     "Inbox",
     "InboxMessage",
     "Journal",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from molecule_runtime.core.identity import WorkspaceId
     from molecule_runtime.core.platform.client import PlatformClient
     from molecule_runtime.tools.audit import AuditTrail
+    from molecule_runtime.tools.background import Background
     from molecule_runtime.tools.inbox import Inbox
     from molecule_runtime.tools.permissions import Permissions
     from molecule_runtime.tools.sandbox import Sandbox
@@ -60,6 +62,9 @@ class ToolContext:
         clients: by workspace id; at least one.
         inbox: None where this process does not poll.
         delegation_timeout: seconds that a synchronous delegation may take.
+        max_wait: seconds that a tool waits for somebody before it returns how it stands, with a way to go on; None for as long as it
+            was asked. Clients that cut calls after a minute need it.
+        background: where work goes on whose call has returned for `max_wait`; None for nowhere, and then such calls are held to their end.
         tier: of the workspace, from its configuration; 0 may write what the whole organisation reads (contract `runtime.md` 6.4).
         state_dir: folder for what is to outlive the process; None where there is none.
         files_root: the folder whose files may be sent to people; None for no folder.
@@ -76,6 +81,8 @@ class ToolContext:
     inbox: Inbox | None = None
     identity: RuntimeIdentity = field(default_factory=RuntimeIdentity)
     delegation_timeout: float = DELEGATION_TIMEOUT
+    max_wait: float | None = None
+    background: Background | None = None
     tier: int = DEFAULT_TIER
     state_dir: Path | None = None
     files_root: Path | None = None
@@ -121,6 +128,13 @@ class Call(Generic[ArgumentsT]):
     arguments: ArgumentsT
     context: ToolContext
     progress: Progress
+    began: float = field(default_factory=time.monotonic)
+    """`time.monotonic` at its beginning."""
+
+    def held(self, seconds: float) -> float:
+        """Return for how long the call may wait now of the `seconds` that it wants to; see `ToolContext.max_wait`."""
+        most = self.context.max_wait
+        return seconds if most is None else max(0.0, min(seconds, self.began + most - time.monotonic()))
 
     @property
     def client(self) -> PlatformClient:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import json
 import random
-from typing import TYPE_CHECKING, Any, Final
+import time
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import anyio
 
@@ -21,18 +22,19 @@ from molecule_runtime.core.errors import (
     PlatformTimeoutError,
     PlatformUnreachableError,
     UnavailableError,
-    UnexpectedResponseError,
 )
 from molecule_runtime.core.identity import display_name, short_id
 from molecule_runtime.tools import delegation_records as records
 from molecule_runtime.tools.context import peer_id_of
-from molecule_runtime.tools.delegation_following import Following
+from molecule_runtime.tools.delegation_exchange import Exchange, gave_up
 from molecule_runtime.tools.delegation_status import listed, status_of
 from molecule_runtime.tools.errors import ToolRefusedError
 from molecule_runtime.tools.journal import Owner
 from molecule_runtime.tools.result import MAX_TEXT_BYTES, ToolResult, as_json, bounded
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from molecule_runtime.core.identity import WorkspaceId
     from molecule_runtime.core.platform import wire
     from molecule_runtime.core.platform.client import PlatformClient
@@ -49,23 +51,22 @@ async def delegate_task(call: Call[DelegateTask]) -> ToolResult:
     peer_id = _receiver(client, call.arguments.workspace_id)
     peer = await _discover(call, client, peer_id)
     name = display_name(peer.name) or peer_id
+    if call.context.max_wait is not None and call.context.background is not None:
+        call.context.background.check_room()
     entry = await _begin(call, client, "sync", peer_id)
-    following = Following(call, client, entry, name)
-    async with following.progress():
-        answer = await _ask(call, client, entry, following)
-        if isinstance(answer, envelope.Accepted):
-            answer = await following.until_answered(answer)
-    await following.log(answer)
-    match answer:
-        case envelope.Reply():
-            await following.collect("completed", answer.text)
-            return _replied(peer_id, name, answer)
-        case envelope.Accepted():
-            return _waits(entry, name, answer)
-        case envelope.Failure():
-            if not following.uncertain:
-                await following.collect("failed", answer.message)
-            return _failed(entry, name, answer, uncertain=following.uncertain)
+    ended = await Exchange(call, client, entry, name).wait()
+    if ended is None:
+        return _goes_on(call, entry, name)
+    match ended.answer:
+        case envelope.Reply() as reply:
+            await _collect(call, client, entry, "completed", reply.text)
+            return _replied(peer_id, name, reply)
+        case envelope.Accepted() as accepted:
+            return _waits(entry, name, accepted)
+        case envelope.Failure() as failure:
+            if not ended.uncertain:
+                await _collect(call, client, entry, "failed", failure.message)
+            return _failed(entry, name, failure, uncertain=ended.uncertain)
 
 
 async def delegate_task_async(call: Call[DelegateTask]) -> ToolResult:
@@ -133,28 +134,25 @@ async def _begin(
     return await journal.run(lambda db: records.begin(db, journal, Owner.of(client), mode, peer_id, task))
 
 
-async def _ask(
-    call: Call[DelegateTask], client: PlatformClient, entry: records.Entry, following: Following
-) -> envelope.Answer:
-    """Send the task, unless the platform has it already. The id of the delegation is that of the message, however often it is sent."""
-    if entry.state == "queued":
-        return envelope.Accepted(mode="busy" if entry.queue_id else "poll", queue_id=entry.queue_id)
-    metadata = {
-        "delegation_id": entry.delegation_id,
-        delegation_chain.METADATA_KEY: delegation_chain.handed_on_by(client.target.id),
-    }
-    try:
-        return await client.send_message(
-            entry.target_id,
-            call.arguments.task,
-            message_id=entry.delegation_id,
-            metadata=metadata,
-            timeout=call.context.delegation_timeout,
+async def _collect(
+    call: Call[DelegateTask],
+    client: PlatformClient,
+    entry: records.Entry,
+    state: Literal["completed", "failed"],
+    answer: str,
+) -> None:
+    """Note that the agent gets the answer."""
+    journal = call.context.journal
+
+    def claim(db: sqlite3.Connection) -> float | None:
+        return records.claim(
+            *(db, journal, Owner.of(client), entry.delegation_id),
+            state=state,
+            answer=answer,
+            target_id=entry.target_id,
         )
-    except PlatformError as exc:
-        following.uncertain = may_have_arrived(exc)
-        await _gave_up(call, client, entry, exc)
-        return envelope.Failure(message=str(exc))
+
+    await journal.run(claim)
 
 
 async def _start(call: Call[DelegateTask], client: PlatformClient, entry: records.Entry) -> wire.DelegateResponse:
@@ -171,10 +169,10 @@ async def _start(call: Call[DelegateTask], client: PlatformClient, entry: record
                 stated = exc.retry_after if isinstance(exc, UnavailableError) else None
                 await anyio.sleep(max(pause, min(stated or 0, 10)))
                 continue
-            await _gave_up(call, client, entry, exc)
+            await gave_up(call, client, entry, exc)
             raise
         except PlatformError as exc:
-            await _gave_up(call, client, entry, exc)
+            await gave_up(call, client, entry, exc)
             raise
         await call.context.journal.run(
             functools.partial(
@@ -182,18 +180,6 @@ async def _start(call: Call[DelegateTask], client: PlatformClient, entry: record
             )
         )
         return response
-
-
-async def _gave_up(call: Call[Any], client: PlatformClient, entry: records.Entry, exc: PlatformError) -> None:
-    state: records.State = "unknown" if may_have_arrived(exc) else "failed"
-    await call.context.journal.run(lambda db: records.moved(db, Owner.of(client), entry.delegation_id, state))
-
-
-def may_have_arrived(exc: PlatformError) -> bool:
-    """Tell whether a request may have been taken although it failed."""
-    if isinstance(exc, UnavailableError):
-        return exc.delivered is not False
-    return isinstance(exc, (PlatformTimeoutError, UnexpectedResponseError))
 
 
 def _replied(peer_id: str, name: str, answer: envelope.Reply) -> ToolResult:
@@ -210,6 +196,26 @@ def _replied(peer_id: str, name: str, answer: envelope.Reply) -> ToolResult:
             {"uri": file.uri, "name": file.name, "mime_type": file.mime_type} for file in answer.files
         ]
     return ToolResult(text=untrusted.wrap(text, source="peer", workspace_id=peer_id, name=name), structured=structured)
+
+
+def _goes_on(call: Call[DelegateTask], entry: records.Entry, name: str) -> ToolResult:
+    """Say how an exchange is followed whose call returns before its end."""
+    seconds = time.monotonic() - call.began
+    arguments = {"workspace_id": entry.target_id, "task_id": entry.delegation_id}
+    if call.arguments.source_workspace_id is not None:
+        arguments["source_workspace_id"] = call.arguments.source_workspace_id
+    text = (
+        f"{name} has the task and did not answer within {seconds:.0f} s, for which one call waits. It goes on: do not send it again."
+        f" Call check_task_status(workspace_id={entry.target_id}, task_id={entry.delegation_id}) later; it gives the answer out, once."
+    )
+    structured = {
+        "status": "working",
+        "workspace_id": entry.target_id,
+        "name": name,
+        "delegation_id": entry.delegation_id,
+        "continue_with": {"tool": "check_task_status", "arguments": arguments},
+    }
+    return ToolResult(text=text, structured=structured)
 
 
 def _waits(entry: records.Entry, name: str, answer: envelope.Accepted) -> ToolResult:

@@ -6,7 +6,7 @@ import logging
 import random
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
@@ -55,8 +55,6 @@ class Following:
         self._started = time.monotonic()
         self._doing = ""
         self._recorded = False
-        self.uncertain = False
-        """Nobody knows whether the task arrived."""
 
     @asynccontextmanager
     async def progress(self) -> AsyncGenerator[None]:
@@ -118,17 +116,6 @@ class Following:
                 await self._client.log_activity(request)
         except PlatformError as exc:
             logger.info("the delegation to %s is not in the activity log: %s", self._entry.target_id, exc)
-
-    async def collect(self, state: Literal["completed", "failed"], answer: str) -> None:
-        """Note that the agent gets the answer."""
-        journal, entry = self._call.context.journal, self._entry
-
-        def claim(db: Any) -> float | None:
-            return records.claim(
-                db, journal, self._owner, entry.delegation_id, state=state, answer=answer, target_id=entry.target_id
-            )
-
-        await journal.run(claim)
 
     async def _look(
         self, queue_id: str, *, polls: bool, leaving: bool = False

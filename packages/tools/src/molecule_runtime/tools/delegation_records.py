@@ -128,6 +128,25 @@ def moved(db: sqlite3.Connection, whose: Owner, delegation_id: str, state: State
     )
 
 
+def released(db: sqlite3.Connection, whose: Owner, delegation_id: str) -> None:
+    """Note that nobody works on a delegation any more, which is under way all the same: the same call again takes it up."""
+    db.execute(
+        "UPDATE delegations SET owner = '', state = CASE state WHEN 'begun' THEN 'unknown' ELSE state END, changed = ?"  # noqa: S608 - constants only; every value is a parameter
+        f" WHERE {_WHOSE} AND delegation_id = ? AND claimed IS NULL",
+        (time.time(), whose.origin, whose.workspace_id, delegation_id),
+    )
+
+
+def answered(
+    db: sqlite3.Connection, whose: Owner, delegation_id: str, state: Literal["completed", "failed"], answer: str
+) -> None:
+    """Keep the answer to a delegation until the agent asks for it."""
+    db.execute(
+        f"UPDATE delegations SET state = ?, answer = ?, changed = ? WHERE {_WHOSE} AND delegation_id = ? AND claimed IS NULL",  # noqa: S608 - constants only; every value is a parameter
+        (state, _storable(answer, MAX_ANSWER_CHARS), time.time(), whose.origin, whose.workspace_id, delegation_id),
+    )
+
+
 def claim(
     db: sqlite3.Connection,
     journal: Journal,

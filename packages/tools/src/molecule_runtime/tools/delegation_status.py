@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from molecule_runtime.core import envelope, untrusted
 from molecule_runtime.tools import delegation_records as records
-from molecule_runtime.tools.delegation_watch import folded
+from molecule_runtime.tools.delegation_watch import Seen, folded
 from molecule_runtime.tools.journal import Owner
 from molecule_runtime.tools.result import bounded
 
@@ -27,6 +27,7 @@ _UNKNOWN: Final = (
     "the process that sent it ended, or nobody knows whether it arrived: the peer may be at work on it. The same call again within the"
     " hour counts as the same delegation, not as a second one"
 )
+_ENDED: Final = "it has ended: check_task_status with this delegation_id as task_id returns the answer"
 _WAITS: Final = "the peer reads its inbox; its answer may also come as a message"
 
 
@@ -38,7 +39,11 @@ async def status_of(call: Call[CheckTaskStatus], delegation_id: str) -> dict[str
     watch = call.context.delegations
     queue_id = entry.queue_id if entry is not None else ""
     target_id = entry.target_id if entry is not None else ""
-    seen = await watch.look(client, delegation_id, target_id, queue_id)
+    if entry is not None and entry.answer is not None and entry.claimed is None:
+        # It came to this process, or another of this workspace, after its call had returned.
+        seen = Seen(answer=_kept(entry))
+    else:
+        seen = await watch.look(client, delegation_id, target_id, queue_id)
     answer = seen.answer
     if answer is None and entry is not None and seen.row is None and entry.state == "queued" and not queue_id:
         answer = await watch.reply_to(client, delegation_id, target_id)
@@ -72,7 +77,7 @@ async def listed(call: Call[CheckTaskStatus]) -> dict[str, Any]:
     found = [
         {"delegation_id": entry.delegation_id, **_entry_json(entry, abandoned=journal.is_abandoned(entry.owner))}
         for entry in entries
-        if entry.delegation_id not in rows and entry.answer is None
+        if entry.delegation_id not in rows
     ]
     found += [_row_json(row) for row in rows.values()]
     return {"delegations": found[:MAX_LISTED], "count": min(len(found), MAX_LISTED)}
@@ -113,6 +118,8 @@ def _entry_json(entry: records.Entry, *, abandoned: bool) -> dict[str, Any]:
             data["note"] = _UNKNOWN
         case "begun":
             data |= {"status": "unknown", "note": _UNKNOWN} if abandoned else {"status": "in_progress"}
+        case "completed" | "failed" if entry.answer is not None:
+            data["note"] = _ENDED
         case "queued" if not entry.queue_id:
             data["note"] = _WAITS
         case _:

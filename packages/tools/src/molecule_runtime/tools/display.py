@@ -120,7 +120,8 @@ async def desktop_wait_for_control(call: Call[DesktopWaitForControl]) -> ToolRes
     started = time.monotonic()
     said = False
     problem = ""
-    with anyio.move_on_after(call.arguments.timeout_s):
+    seconds = call.held(call.arguments.timeout_s)
+    with anyio.move_on_after(seconds):
         while True:
             try:
                 control = await client.desktop_control()
@@ -140,9 +141,10 @@ async def desktop_wait_for_control(call: Call[DesktopWaitForControl]) -> ToolRes
             await anyio.sleep(POLL_SECONDS)
     if problem:
         raise ToolRefusedError(f"who has control of the desktop cannot be asked: {problem}")
-    return as_json(
-        {"ok": False, "control": "human", "error": f"a person still has control after {call.arguments.timeout_s} s"}
-    )
+    error = f"a person still has control after {seconds:.0f} s"
+    if seconds < call.arguments.timeout_s:
+        error += "; one call waits no longer: call desktop_wait_for_control again to go on waiting"
+    return as_json({"ok": False, "control": "human", "error": error})
 
 
 async def _input(client: PlatformClient, event: dict[str, Any]) -> ToolResult:

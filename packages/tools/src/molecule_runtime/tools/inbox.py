@@ -79,9 +79,13 @@ class Inbox(Protocol):
 
 async def wait_for_message(call: Call[WaitForMessage]) -> ToolResult:
     """Wait for the next message. It stays in the inbox until `inbox_pop`."""
-    timeout = call.arguments.timeout_secs
+    wanted = call.arguments.timeout_secs
+    most = call.context.max_wait
+    timeout = wanted if most is None else min(wanted, most)
     message = await _inbox(call).wait(timeout, workspace_id=_only_for(call))
     data: dict[str, Any] = {"timeout": True, "timeout_secs": timeout} if message is None else _shown(message)
+    if message is None and timeout < wanted:
+        data["note"] = f"one call waits for {timeout:g} s at most; call wait_for_message again to go on waiting"
     return ToolResult(text=json.dumps(data, ensure_ascii=False), structured=data)
 
 

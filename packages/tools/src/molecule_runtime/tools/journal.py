@@ -98,7 +98,9 @@ class Journal:
         return f"{os.getpid()}:{self._instance}"
 
     def is_abandoned(self, process: str) -> bool:
-        """Tell whether the process that worked on a row is gone."""
+        """Tell whether the process that worked on a row is gone, or has left it."""
+        if not process:
+            return True
         pid, _, instance = process.partition(":")
         if instance == self._instance:
             return False

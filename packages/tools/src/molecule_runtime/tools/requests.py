@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any, Final
 
 from molecule_runtime.core import untrusted
@@ -52,7 +53,7 @@ async def create_request(call: Call[CreateRequest]) -> ToolResult:
     call.require("approve")
     client, arguments = call.client, call.arguments
     if not arguments.recipient_id.strip() and arguments.kind == "approval":
-        return await _ask_for_approval(call, arguments.title, arguments.detail, arguments.wait_secs)
+        return await _ask_for_approval(call, "create_request", arguments.title, arguments.detail)
     recipient_id = peer_id_of(arguments.recipient_id, "recipient_id") if arguments.recipient_id.strip() else ""
     if recipient_id == client.workspace_id:
         raise ToolRefusedError(
@@ -71,14 +72,19 @@ async def create_request(call: Call[CreateRequest]) -> ToolResult:
         made = await client.create_request(request)
     except NotFoundError:
         raise ToolRefusedError(_NO_REQUESTS) from None
-    outcome = await _waited(call, client, made.request_id, "requests", arguments.wait_secs)
-    return _asked(made.request_id, arguments.kind, outcome, peer=recipient_id)
+    outcome = await _waited(call, client, made.request_id, "requests")
+    result = _asked(made.request_id, arguments.kind, outcome, peer=recipient_id)
+    if outcome is not None and outcome.status != "pending":
+        return result
+    # Not this call again: it would ask a second time.
+    going_on = {"tool": "get_request", "arguments": {"request_id": made.request_id}}
+    return dataclasses.replace(result, structured={**result.structured, "continue_with": going_on})
 
 
 async def create_approval(call: Call[CreateApproval]) -> ToolResult:
     """Ask a person to approve an action; with `wait_secs`, wait for the decision."""
     call.require("approve")
-    return await _ask_for_approval(call, call.arguments.action, call.arguments.reason, call.arguments.wait_secs)
+    return await _ask_for_approval(call, "create_approval", call.arguments.action, call.arguments.reason)
 
 
 async def list_inbox(call: Call[ListRequests]) -> ToolResult:
@@ -143,13 +149,13 @@ async def cancel_request(call: Call[RequestId]) -> ToolResult:
     return as_json({"request_id": outcome.request_id, "status": outcome.status})
 
 
-async def _ask_for_approval(call: Call[Any], action: str, reason: str, seconds: float) -> ToolResult:
+async def _ask_for_approval(call: Call[Any], tool: str, action: str, reason: str) -> ToolResult:
     """Ask through the gate, so that the same action again follows the same request, and an approval is used once."""
     client = call.client
     gate = ApprovalGate(client, call.context.journal)
     asked = await gate.ask(action, reason=reason)
     # One look even without waiting: the request may be an earlier one that was decided.
-    outcome = await _waited(call, client, asked.request_id, asked.api, seconds)
+    outcome = await _waited(call, client, asked.request_id, asked.api)
     if outcome is not None and outcome.by_agent:
         await gate.close(asked)
         raise ToolRefusedError(
@@ -160,13 +166,17 @@ async def _ask_for_approval(call: Call[Any], action: str, reason: str, seconds: 
     elif outcome is not None and outcome.status not in OPEN:
         await gate.close(asked)
     result = _asked(asked.request_id, "approval", outcome)
-    details = {**result.structured, "fingerprint": asked.fingerprint}
+    text, details = result.text, {**result.structured, "fingerprint": asked.fingerprint}
     if outcome is not None and outcome.status == "approved":
         details["valid_seconds"] = int(GRANT_SECONDS)
-    return ToolResult(text=result.text, structured=details)
+    if outcome is None or outcome.status == "pending":
+        text += f" {tool} with the same words goes on waiting for this request, and uses the approval once it is there."
+        details["continue_with"] = {"tool": tool, "same_arguments": True}
+    return ToolResult(text=text, structured=details)
 
 
-async def _waited(call: Call[Any], client: PlatformClient, request_id: str, api: Api, seconds: float) -> Outcome | None:
+async def _waited(call: Call[Any], client: PlatformClient, request_id: str, api: Api) -> Outcome | None:
+    seconds = call.held(call.arguments.wait_secs)
     if seconds > 0:
         await call.progress(f"request {request_id}: waiting for an answer")
     return await until_decided(client, request_id, api, seconds=seconds, say=call.progress, questions_end=True)
