@@ -399,6 +399,14 @@ async def test_one_peers_odd_card_does_not_spoil_the_list(platform: ScriptedPlat
         (429, {}, {"error": "rate limit exceeded", "retry_after": 9}, RateLimitedError, 9.0),
         (429, {"Retry-After": "soon"}, {"error": "rate limit exceeded"}, RateLimitedError, None),
         (429, {"Retry-After": "-1"}, {"error": "x", "retry_after": "nan"}, RateLimitedError, None),
+        (
+            429,
+            {"Date": "Wed, 21 Oct 2015 07:28:00 GMT", "Retry-After": "Wed, 21 Oct 2015 07:28:30 GMT"},
+            {"error": "x"},
+            RateLimitedError,
+            30.0,
+        ),
+        (429, {"Retry-After": "Wed, 21 Oct 2015 07:28:30 GMT"}, {"error": "x"}, RateLimitedError, None),
         (500, {}, b"", UnavailableError, None),
         (500, {}, {"error": "registration failed"}, UnavailableError, None),
         (502, {"Content-Type": "text/html"}, b"<html>Bad gateway</html>", UnavailableError, None),
@@ -419,7 +427,7 @@ async def test_one_peers_odd_card_does_not_spoil_the_list(platform: ScriptedPlat
         (200, {}, {"id": "ws-1", "tier": "high"}, UnexpectedResponseError, None),
         (200, {"Content-Encoding": "gzip"}, b"not gzip", UnavailableError, None),
     ],
-    ids=[str(index) for index in range(33)],
+    ids=[str(index) for index in range(35)],
 )
 async def test_an_answer_that_is_not_what_was_asked_for_becomes_the_error_of_its_kind(
     status: int,

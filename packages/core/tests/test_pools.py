@@ -1,81 +1,69 @@
-"""The connections of one origin, and whose turn it is."""
+"""Connection pools come and go with the clients of their origin."""
+
+from __future__ import annotations
 
 import threading
-from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 
-from molecule_runtime.core.errors import PlatformUnreachableError
-from molecule_runtime.core.platform import pools as pools_module
-from molecule_runtime.core.platform.pools import ConnectionPools
+from molecule_runtime.core.errors import NotServedError
 
 from .support import DEADLINE, Answer, ScriptedPlatform, client_of
 
+if TYPE_CHECKING:
+    from molecule_runtime.core.platform.pools import ConnectionPools
+
 pytestmark = pytest.mark.anyio
 
-PATH = "/workspaces/ws-2/a2a"
 ROW = {"id": "ws-1", "name": "one", "status": "online"}
+PATH = "/workspaces/ws-1"
 
 
-@pytest.fixture
-async def pools(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[ConnectionPools]:
-    monkeypatch.setattr(pools_module, "MAX_CONNECTIONS_PER_ORIGIN", 3)
-    monkeypatch.setattr(pools_module, "MAX_LONG_PER_ORIGIN", 2)
-    async with ConnectionPools() as opened:
-        yield opened
+async def test_clients_of_one_origin_share_a_pool_that_goes_with_the_last_of_them(
+    platform: ScriptedPlatform, other_platform: ScriptedPlatform, pools: ConnectionPools
+) -> None:
+    first, second, foreign = client_of(platform, pools), client_of(platform, pools), client_of(other_platform, pools)
+    assert pools.origins == {platform.url, other_platform.url}
+    await first.aclose()
+    await first.aclose()
+    assert pools.origins == {platform.url, other_platform.url}
+    await second.aclose()
+    assert pools.origins == {other_platform.url}
+    await foreign.aclose()
+    assert pools.origins == frozenset()
 
 
-async def test_requests_that_take_long_keep_no_short_one_waiting(
+async def test_a_request_under_way_is_answered_although_its_client_was_closed_and_the_next_is_refused(
     platform: ScriptedPlatform, pools: ConnectionPools
 ) -> None:
     gate = threading.Event()
-    reply = {"jsonrpc": "2.0", "id": "1", "result": {"parts": [{"kind": "text", "text": "hi"}]}}
-    platform.on("POST", PATH, Answer(body=reply, gate=gate))
-    platform.on("GET", "/workspaces/ws-1", Answer(body=ROW))
-    async with client_of(platform, pools) as client:
-        answered: list[object] = []
+    platform.on("GET", PATH, Answer(body=ROW, gate=gate))
+    client = client_of(platform, pools)
+    got: list[str] = []
 
-        async def ask() -> None:
-            answered.append(await client.send_message("ws-2", "hi"))
+    async def ask() -> None:
+        got.append((await client.workspace()).id)
 
-        with anyio.fail_after(DEADLINE):
-            async with anyio.create_task_group() as group:
-                for _ in range(4):
-                    group.start_soon(ask)
-                await platform.until_requests("POST", PATH, 2)
-                for _ in range(3):
-                    assert (await client.workspace()).name == "one"
-                # The others wait for their turn, and are not lost.
-                assert len(platform.to("POST", PATH)) == 2
-                gate.set()
-        assert len(answered) == 4
-
-
-async def test_a_request_that_gets_no_turn_in_time_was_not_sent_and_turns_are_given_back(
-    platform: ScriptedPlatform, pools: ConnectionPools
-) -> None:
-    gate = threading.Event()
-    platform.on(
-        "GET",
-        "/workspaces/ws-1",
-        Answer(body=ROW, gate=gate),
-        Answer(status=500, body={}),
-        Answer(raw=b""),
-        Answer(body=ROW),
-    )
-    async with client_of(platform, pools) as client:
-        with anyio.fail_after(DEADLINE):
-            async with anyio.create_task_group() as group:
-                group.start_soon(client.workspace)
-                await platform.until_requests("GET", "/workspaces/ws-1")
-                with pytest.raises(PlatformUnreachableError):
-                    await client.workspace(timeout=0.1)
-                assert len(platform.requests) == 1
-                # One that is cancelled gives its turn back, and so does one that fails.
-                group.cancel_scope.cancel()
+    with anyio.fail_after(DEADLINE):
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask)
+            await platform.until_requests("GET", PATH)
+            await client.aclose()
+            with pytest.raises(NotServedError, match="removed from the settings"):
+                await client.workspace()
             gate.set()
-            for _ in range(2):
-                with pytest.raises(Exception, match="ws-1"):
-                    await client.workspace()
-            assert (await client.workspace()).name == "one"
+    assert got == ["ws-1"]
+    assert pools.origins == frozenset()
+    assert len(platform.to("GET", PATH)) == 1
+
+
+async def test_an_origin_that_comes_back_gets_a_pool_of_its_own(
+    platform: ScriptedPlatform, pools: ConnectionPools
+) -> None:
+    platform.on("GET", PATH, Answer(body=ROW))
+    for _ in range(2):
+        async with client_of(platform, pools) as client:
+            assert (await client.workspace()).id == "ws-1"
+    assert pools.origins == frozenset()

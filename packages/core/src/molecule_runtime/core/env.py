@@ -113,6 +113,11 @@ MOLECULE_WORKSPACES = Variable(
     secret=True,
     kind="json",
 )
+MOLECULE_WORKSPACES_FILE = Variable(
+    "MOLECULE_WORKSPACES_FILE",
+    "File (0600) that holds such an array; its workspaces are served beside the others, and molecule-mcp follows its changes.",
+    kind="path",
+)
 MOLECULE_WORKSPACE_TOKEN = Variable("MOLECULE_WORKSPACE_TOKEN", "Token of WORKSPACE_ID.", secret=True)
 MOLECULE_WORKSPACE_TOKEN_FILE = Variable(
     "MOLECULE_WORKSPACE_TOKEN_FILE", "File that holds the token of WORKSPACE_ID.", kind="path"

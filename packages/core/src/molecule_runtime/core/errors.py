@@ -15,6 +15,7 @@
         ├── RateLimitedError                 429, with `retry_after` in seconds
         ├── UnavailableError                 busy, restarting or failing (5xx), with `retry_after` where stated
         ├── RequestRefusedError              any other 4xx
+        ├── NotServedError                   nothing was sent: this process serves the workspace no longer
         └── UnexpectedResponseError          not JSON, not the documented shape, too large, or a redirect
 
 Raising is not logging: nothing here writes a log line. Messages never contain a token.
@@ -134,6 +135,10 @@ class UnavailableError(PlatformError):
 
 class RequestRefusedError(PlatformError):
     """The platform refused the request as it stands (4xx other than 401, 403, 404, 410, 429)."""
+
+
+class NotServedError(PlatformError):
+    """Nothing was sent: the workspace was removed from the settings of this process, or changed there, while a call was under way."""
 
 
 class UnexpectedResponseError(PlatformError):

@@ -38,7 +38,7 @@ class StaticToken:
     """A token that was given as a value."""
 
     value: str = field(repr=False)
-    description: str = "given as a value"
+    description: str = field(default="given as a value", compare=False)
 
     def read(self) -> str:
         """Return the token."""

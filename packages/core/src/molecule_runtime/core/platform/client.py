@@ -13,6 +13,7 @@ import re
 import time
 import uuid
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from urllib.parse import quote, urljoin
 
@@ -26,6 +27,7 @@ from molecule_runtime.core.errors import (
     CredentialRejectedError,
     GoneError,
     NotFoundError,
+    NotServedError,
     PlatformError,
     PlatformTimeoutError,
     PlatformUnreachableError,
@@ -624,8 +626,21 @@ class PlatformClient:
                 )
                 await anyio.sleep(pause)
 
+    async def events_address(self) -> tuple[str, dict[str, str]]:
+        """Return the URL and the headers of `GET /ws`, the events that this workspace may see, for a WebSocket to them.
+
+        Raises:
+            CredentialRejectedError: the token cannot be sent.
+        """
+        scheme, _, rest = self.target.platform_url.partition("://")
+        token = await self._token("GET /ws")
+        return f"{'wss' if scheme == 'https' else 'ws'}://{rest}/ws", self._headers(token, identify=True)
+
     async def aclose(self) -> None:
-        """Release this client; the shared connections stay with their pool."""
+        """Release this client: requests that are under way are answered, later ones refused with `NotServedError`.
+
+        The shared connections stay with their pool, for as long as another client of the origin is there.
+        """
         await self._http.aclose()
 
     async def __aenter__(self) -> PlatformClient:
@@ -820,6 +835,13 @@ class PlatformClient:
         )
 
     async def _exchange(self, outgoing: httpx.Request, request: str, most: int) -> _Answer:
+        if self._http.is_closed:
+            raise NotServedError(
+                f"{request}: workspace {self.target.id} was removed from the settings of this process, or changed there, and nothing "
+                "was sent; call again if it is still served",
+                workspace_id=self.target.id,
+                request=request,
+            )
         response = await self._http.send(outgoing, stream=True)
         try:
             chunks: list[bytes] = []
@@ -892,11 +914,11 @@ class PlatformClient:
         message = f"{request}: {answer.status} {text}"
         common: dict[str, Any] = {"workspace_id": self.target.id, "request": request, "status": answer.status}
         stated = (
-            answer.headers.get("retry-after"),
-            details.get("retry_after"),
-            details.get("retry_after_seconds"),
+            _seconds(answer.headers.get("retry-after")) or _seconds_until(answer.headers),
+            _seconds(details.get("retry_after")),
+            _seconds(details.get("retry_after_seconds")),
         )
-        retry_after = next((seconds for value in stated if (seconds := _seconds(value))), None)
+        retry_after = next((seconds for seconds in stated if seconds), None)
         match answer.status:
             case 401:
                 return CredentialRejectedError(
@@ -963,3 +985,18 @@ def _seconds(value: object) -> float | None:
     except (TypeError, ValueError):
         return None
     return seconds if 0 <= seconds < 86_400 else None
+
+
+def _seconds_until(headers: httpx.Headers) -> float | None:
+    """Return the seconds up to the date that `Retry-After` may hold (RFC 9110 10.2.3), by the clock of the server where it tells it."""
+    until, now = _moment(headers.get("retry-after")), _moment(headers.get("date"))
+    if until is None:
+        return None
+    return _seconds(until - (time.time() if now is None else now))
+
+
+def _moment(value: str | None) -> float | None:
+    try:
+        return parsedate_to_datetime(value or "").timestamp()
+    except (ValueError, OverflowError):
+        return None
