@@ -33,6 +33,7 @@ from molecule_runtime.core.platform import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
 
     from molecule_runtime.core.platform.client import PlatformClient
 
@@ -84,11 +85,19 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetState:
-    """Where a target is, why, and since when (Unix seconds)."""
+    """Where a target is, why, and since when.
+
+    Attributes:
+        since: Unix seconds at which this phase began.
+        last_beat: Unix seconds of the last registration or heartbeat that the platform took; None before the first.
+        failures: attempts in a row that the platform did not take.
+    """
 
     phase: Phase
     detail: str = ""
     since: float = field(default_factory=time.time)
+    last_beat: float | None = None
+    failures: int = 0
 
 
 @dataclass(slots=True)
@@ -186,6 +195,10 @@ def _no_metadata() -> wire.RuntimeMetadata | None:
     return None
 
 
+def _at_once() -> AbstractAsyncContextManager[object]:
+    return contextlib.nullcontext()
+
+
 @dataclass(slots=True, kw_only=True)
 class Presence:
     """Registers a workspace, then beats until cancelled or removed.
@@ -195,6 +208,8 @@ class Presence:
         vitals: what the beats report.
         registration: builds the register body, each time anew.
         interval: seconds between beats, with 10 % jitter.
+        first_beat: seconds from the registration to the first beat; None for `interval`.
+        turn: what an attempt to register waits for, so that many at one platform do not come all at once.
         metadata: capability flags and idle timeout for each beat.
         on_state: told of every change of phase.
         on_registered: gets the register answer first of all, to save `auth_token` and the inbound secret.
@@ -205,11 +220,14 @@ class Presence:
     vitals: Vitals
     registration: Callable[[], wire.RegisterRequest]
     interval: float = EXTERNAL_INTERVAL
+    first_beat: float | None = None
+    turn: Callable[[], AbstractAsyncContextManager[object]] = _at_once
     metadata: Callable[[], wire.RuntimeMetadata | None] = _no_metadata
     on_state: Callable[[TargetState], None] = _ignore_state
     on_registered: Callable[[wire.RegisterResponse], None] = _ignore_response
     on_inbound_secret: Callable[[str], None] = _ignore_secret
     state: TargetState = field(default_factory=lambda: TargetState(phase=Phase.STARTING))
+    _refusals: int = 0
     _early: asyncio.Event | None = None
     _asked: bool = False
     _loop: asyncio.AbstractEventLoop | None = None
@@ -238,11 +256,12 @@ class Presence:
         attempt = 0
         while True:
             try:
-                response = await self.client.register(self.registration())
+                async with self.turn():
+                    response = await self.client.register(self.registration())
             except PlatformError as exc:
                 if await self._is_removed(exc):
                     return False
-                self._report_failure(exc, attempt, doing="register")
+                self._report_failure(exc, attempt + 1, doing="register")
                 pause = self._pause_after(exc, attempt, at_most=REGISTER_BACKOFF[-1])
                 attempt += 1
                 await self._pause(pause, early=False)
@@ -250,7 +269,7 @@ class Presence:
                 self.on_registered(response)
                 if response.platform_inbound_secret:
                     self.on_inbound_secret(response.platform_inbound_secret)
-                self._enter(Phase.ONLINE)
+                self._succeeded()
                 return True
 
     async def _beat_until_lost(self) -> bool:
@@ -258,7 +277,7 @@ class Presence:
         last_success = last_look = time.monotonic()
         failures = 0
         credential_lost = False
-        pause = self.interval
+        pause = self.interval if self.first_beat is None else self.first_beat
         while True:
             await self._pause(pause, early=not failures)
             try:
@@ -266,7 +285,7 @@ class Presence:
             except PlatformError as exc:
                 if await self._is_removed(exc):
                     return False
-                self._report_failure(exc, failures, doing="heartbeat")
+                self._report_failure(exc, failures + 1, doing="heartbeat")
                 pause = self._pause_after(exc, failures, at_most=self.interval)
                 failures += 1
                 credential_lost = credential_lost or isinstance(exc, CredentialRejectedError)
@@ -278,7 +297,7 @@ class Presence:
                 failures, last_success, pause = 0, now, self.interval
                 if response.platform_inbound_secret:
                     self.on_inbound_secret(response.platform_inbound_secret)
-                self._enter(Phase.ONLINE)
+                self._succeeded()
                 if now - last_look >= REMOVAL_CHECK_INTERVAL:
                     last_look = now
                     if await self._row_is_removed():
@@ -325,7 +344,7 @@ class Presence:
         )
         logger.error("workspace %s was removed from the platform; it is served no longer", self.client.workspace_id)
 
-    def _report_failure(self, exc: PlatformError, failures: int, *, doing: str) -> None:
+    def _report_failure(self, exc: PlatformError, count: int, *, doing: str) -> None:
         match exc:
             case CredentialRejectedError():
                 phase = Phase.CREDENTIAL_LOST
@@ -333,27 +352,38 @@ class Presence:
                 phase = Phase.REFUSED
             case _:
                 phase = Phase.RETRYING
-        self._enter(phase, str(exc))
-        count = failures + 1
-        if phase is Phase.CREDENTIAL_LOST and count >= LOUD_AFTER and (count - LOUD_AFTER) % LOUD_AGAIN_EVERY == 0:
+        self._enter(phase, str(exc), failures=count)
+        # Only refusals in a row: a platform that was down before the first one says nothing about the token.
+        self._refusals = self._refusals + 1 if phase is Phase.CREDENTIAL_LOST else 0
+        if self._refusals >= LOUD_AFTER and (self._refusals - LOUD_AFTER) % LOUD_AGAIN_EVERY == 0:
             logger.error(
                 "the platform has refused workspace %s %d times: its token was revoked or the workspace deleted. "
                 "Copy a new token from the platform's Connect dialog into %s",
                 self.client.workspace_id,
-                count,
+                self._refusals,
                 self.client.target.token.description,
             )
         elif count <= LOUD_AFTER or count % LOUD_AGAIN_EVERY == 0:
             logger.warning("%s of workspace %s failed: %s", doing, self.client.workspace_id, exc)
 
-    def _enter(self, phase: Phase, detail: str = "") -> None:
-        if (phase, detail) == (self.state.phase, self.state.detail):
-            return
-        changed = phase is not self.state.phase
-        self.state = TargetState(phase=phase, detail=detail)
+    def _succeeded(self) -> None:
+        self._refusals = 0
+        self._enter(Phase.ONLINE, last_beat=time.time())
+
+    def _enter(self, phase: Phase, detail: str = "", *, failures: int = 0, last_beat: float | None = None) -> None:
+        old = self.state
+        changed = phase is not old.phase
+        self.state = TargetState(
+            phase=phase,
+            detail=detail,
+            since=time.time() if changed else old.since,
+            last_beat=old.last_beat if last_beat is None else last_beat,
+            failures=failures,
+        )
         if changed:
             logger.info("workspace %s is %s", self.client.workspace_id, phase)
-        self.on_state(self.state)
+        if changed or detail != old.detail:
+            self.on_state(self.state)
 
     async def _pause(self, seconds: float, *, early: bool = True) -> None:
         """Sleep with jitter, or until somebody asks for an early beat; early ones keep `EARLY_GAP` between them.
