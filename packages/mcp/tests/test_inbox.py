@@ -16,7 +16,8 @@ from molecule_runtime.core.identity import validate_workspace_id
 from molecule_runtime.core.platform.client import MAX_RESPONSE_BYTES, PlatformClient
 from molecule_runtime.core.targets import WorkspaceTarget
 from molecule_runtime.core.tokens import StaticToken
-from molecule_runtime.mcp.inbox import PAGE, InboxPoller, PolledInbox, mailbox_of
+from molecule_runtime.mcp.inbox import PolledInbox, mailbox_of
+from molecule_runtime.mcp.poller import PAGE, InboxPoller
 from molecule_runtime.mcp.store import InboxStore, Mailbox
 from molecule_runtime.tools import InboxMessage, Permissions, ToolContext, ToolResult, dispatch
 
@@ -266,7 +267,7 @@ async def test_a_text_that_utf8_cannot_carry_is_delivered_all_the_same(desk: Des
 async def test_a_full_inbox_stops_polling_without_moving_the_cursor(
     desk: Desk, scripted: Http, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("molecule_runtime.mcp.inbox.MAX_WAITING", 2)
+    monkeypatch.setattr("molecule_runtime.mcp.poller.MAX_WAITING", 2)
     scripted.says((200, [row("a"), row("b", at=1)]), (200, [row("c", at=2)]))
     poller = desk.poller()
     await poller.poll()
@@ -283,10 +284,11 @@ async def test_a_full_inbox_stops_polling_without_moving_the_cursor(
 async def test_a_poller_survives_a_platform_that_fails(
     desk: Desk, scripted: Http, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("molecule_runtime.mcp.inbox.MAX_BACKOFF", 0.01)
+    monkeypatch.setattr("molecule_runtime.mcp.poller.MAX_BACKOFF", 0.01)
     scripted.says((503, {"error": "x"}), None, (200, b"junk"), (429, {"error": "x"}), (200, [row("a")]))
     with anyio.fail_after(WAIT_SECONDS):
         async with anyio.create_task_group() as group:
+            group.start_soon(desk.inbox.run)
             group.start_soon(desk.poller().run)
             assert (await desk.json("wait_for_message", timeout_secs=9))["activity_id"] == "a"
             group.cancel_scope.cancel()
@@ -339,7 +341,7 @@ async def test_a_message_that_is_not_popped_is_handed_out_again_when_its_lease_e
     await desk.poller().poll()
     first = await desk.json("wait_for_message", timeout_secs=0)
     again = await desk.json("wait_for_message", timeout_secs=9)
-    assert first == again
+    assert {**first, "redelivered": True, "delivery_count": 2} == again
     assert await desk.json("inbox_pop", activity_id="a") == {"removed": True, "activity_id": "a"}
     assert await desk.json("inbox_pop", activity_id="a") == {"removed": False, "activity_id": "a"}
     assert "timeout" in await desk.json("wait_for_message", timeout_secs=0.3)

@@ -130,7 +130,8 @@ async def test_a_message_survives_a_kill_and_is_gone_only_when_it_was_popped(acm
     )
     async with session(where) as mcp:
         # At once, not when the dead process's lease ends.
-        assert await mcp.json("wait_for_message", timeout_secs=0) == first
+        again = await mcp.json("wait_for_message", timeout_secs=0)
+        assert again == {**first, "redelivered": True, "delivery_count": 2}
         assert (await mcp.json("inbox_pop", activity_id=first["activity_id"]))["removed"] is True
     async with session(where) as mcp:
         await online(acme, ours)

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,6 +35,10 @@ def message(activity_id: str, text: str = "hi") -> InboxMessage:
         created_at="2026-01-01T00:00:00Z",
         arrival_workspace_id="",
     )
+
+
+def handed_out(activity_id: str, times: int) -> InboxMessage:
+    return replace(message(activity_id), delivery_count=times)
 
 
 def ids(messages: Iterable[InboxMessage]) -> list[str]:
@@ -63,8 +68,8 @@ def test_messages_are_listed_and_handed_out_in_the_order_in_which_they_came(stor
     store.add(BOX, [message("m")], cursor="m")
     assert ids(store.peek([BOX], 10)) == ["z", "a", "m"]
     assert ids(store.peek([BOX], 2)) == ["z", "a"]
-    handed_out = [store.lease([BOX]) for _ in range(4)]
-    assert [item and item.activity_id for item in handed_out] == ["z", "a", "m", None]
+    leased = [store.lease([BOX]) for _ in range(4)]
+    assert [item and item.activity_id for item in leased] == ["z", "a", "m", None]
 
 
 def test_a_page_and_its_cursor_are_written_together_or_not_at_all(
@@ -147,17 +152,25 @@ def test_a_popped_message_does_not_come_back_as_long_as_the_platform_could_send_
     assert store.add(BOX, [message("a")], cursor="a") == 1
 
 
-def test_a_popped_message_leaves_no_text_behind(store: InboxStore, tmp_path: Path) -> None:
-    store.add(BOX, [message("a", "a secret")], cursor="a")
+@pytest.mark.parametrize(("name", "value"), [("KEEP_POPPED_SECONDS", -1.0), ("KEEP_POPPED", 1)])
+def test_of_a_popped_message_no_text_is_left_after_some_days_or_many_more_messages(
+    store: InboxStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: float
+) -> None:
+    monkeypatch.setattr(f"molecule_runtime.mcp.store.{name}", value)
+    store.add(BOX, [message("a", "a secret"), message("b", "another")], cursor="b")
     store.pop([BOX], "a")
+    store.pop([BOX], "b")
+    store.add(BOX, [], cursor="b")
     with sqlite3.connect(tmp_path / "state" / "molecule-mcp.db") as db:
-        assert db.execute("SELECT body FROM messages").fetchall() == [("{}",)]
+        bodies = [row[0] for row in db.execute("SELECT body FROM messages ORDER BY position")]
+    assert bodies[0] == "{}"
+    assert (bodies[1] == "{}") is (name == "KEEP_POPPED_SECONDS")
     db.close()
 
 
 def test_popping_is_idempotent(store: InboxStore) -> None:
     store.add(BOX, [message("a")], cursor="a")
-    assert [store.pop([BOX], "a"), store.pop([BOX], "a"), store.pop([BOX], "unknown")] == [True, False, False]
+    assert [store.pop([BOX], "a"), store.pop([BOX], "a"), store.pop([BOX], "unknown")] == [BOX, None, None]
 
 
 def test_each_message_is_handed_to_one_waiter_of_one_process(tmp_path: Path) -> None:
@@ -167,8 +180,8 @@ def test_each_message_is_handed_to_one_waiter_of_one_process(tmp_path: Path) -> 
         stores[0].add(BOX, [message(str(number)) for number in range(40)], cursor="39")
         with ThreadPoolExecutor(8) as threads:
             futures = [threads.submit(stores[number % 2].lease, [BOX]) for number in range(60)]
-            handed_out = [future.result() for future in futures]
-        got = [item.activity_id for item in handed_out if item is not None]
+            leased = [future.result() for future in futures]
+        got = [item.activity_id for item in leased if item is not None]
         assert sorted(got, key=int) == [str(number) for number in range(40)]
     finally:
         for opened in stores:
@@ -186,7 +199,12 @@ def test_a_message_that_is_handed_out_is_still_listed(store: InboxStore) -> None
 def test_a_message_comes_back_when_its_lease_ends(store: InboxStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.add(BOX, [message("a")], cursor="a")
     monkeypatch.setattr("molecule_runtime.mcp.store.LEASE_SECONDS", -1.0)
-    assert store.lease([BOX]) == store.lease([BOX]) == message("a")
+    assert store.lease([BOX]) == handed_out("a", 1)
+    # That it comes again is said.
+    again = store.lease([BOX])
+    assert again == handed_out("a", 2)
+    assert again is not None
+    assert (again.to_json()["redelivered"], again.to_json()["delivery_count"]) == (True, 2)
 
 
 def test_a_lease_can_be_taken_back(store: InboxStore) -> None:
@@ -194,7 +212,8 @@ def test_a_lease_can_be_taken_back(store: InboxStore) -> None:
     store.lease([BOX])
     assert store.lease([BOX]) is None
     store.release([BOX], "a")
-    assert store.lease([BOX]) == message("a")
+    # It reached nobody, so this is the first time.
+    assert store.lease([BOX]) == handed_out("a", 1)
 
 
 _LEASER = """
@@ -220,12 +239,12 @@ def test_what_a_dead_process_was_handed_is_free_again_and_what_a_living_one_has_
             assert leaser.stdin is not None
             assert leaser.stdout is not None
             assert leaser.stdout.readline() == "leased\n"
-            store.release_dead_leases()
+            assert store.release_dead_leases() is False
             assert store.lease([BOX]) is None
             leaser.stdin.close()
             assert leaser.wait(10) == 0
-        store.release_dead_leases()
-        assert store.lease([BOX]) == message("a")
+        # Nobody has to look for the dead first.
+        assert store.lease([BOX]) == handed_out("a", 2)
     finally:
         store.close()
 
@@ -236,7 +255,7 @@ def test_one_workspace_id_at_two_tenants_is_two_mailboxes(store: InboxStore) -> 
     assert [item.text for item in store.peek([BOX], 10)] == ["acme's"]
     assert (store.cursor(BOX), store.cursor(OTHER_TENANT)) == ("a", "b")
     assert (store.waiting(BOX), store.waiting(OTHER_TENANT)) == (1, 2)
-    assert store.pop([BOX], "b") is False
+    assert store.pop([BOX], "b") is None
     assert store.pop([BOX], "a")
     assert ids(store.peek([OTHER_TENANT], 10)) == ["a", "b"]
     store.forget_cursor(BOX)
@@ -260,7 +279,7 @@ def test_two_ids_that_begin_alike_are_two_mailboxes(store: InboxStore) -> None:
 
 def test_no_mailbox_has_no_messages(store: InboxStore) -> None:
     store.add(BOX, [message("a")], cursor="a")
-    assert (store.peek([], 10), store.lease([]), store.pop([], "a")) == ([], None, False)
+    assert (store.peek([], 10), store.lease([]), store.pop([], "a")) == ([], None, None)
 
 
 def test_a_file_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:

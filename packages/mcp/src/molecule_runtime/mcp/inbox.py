@@ -1,31 +1,30 @@
-"""The inbox of a `molecule-mcp` process: pollers put messages in, tools take them out."""
+"""The inbox of a `molecule-mcp` process: pollers put messages in, tools and pushes take them out.
+
+Several processes may share one file. A watch looks after what the others write, so that somebody who waits here is woken by what was
+polled there; and of each mailbox only one process is the poller at a time.
+"""
 
 from __future__ import annotations
 
 import logging
 import random
 import time
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from molecule_runtime.core.errors import (
-    GoneError,
-    PlatformError,
-    RateLimitedError,
-    UnavailableError,
-    UnexpectedResponseError,
-)
 from molecule_runtime.core.identity import origin_of
-from molecule_runtime.mcp.rows import message_of
-from molecule_runtime.mcp.store import MAX_WAITING, InboxStore, Mailbox
-from molecule_runtime.tools.peers import chronological
+from molecule_runtime.mcp import store as stored
+from molecule_runtime.mcp.changes import ResourceChanges, inbox_uri
+from molecule_runtime.mcp.errors import StateError
+from molecule_runtime.mcp.listing import list_mailboxes
+from molecule_runtime.mcp.sharing import BEAT_SECONDS, EAGER_SECONDS, Sharing
+from molecule_runtime.mcp.store import InboxStore, Mailbox
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Generator, Mapping, Sequence
 
-    from molecule_runtime.core.platform.client import PlatformClient
-    from molecule_runtime.core.platform.wire import ActivityRow
     from molecule_runtime.core.targets import WorkspaceTarget
     from molecule_runtime.tools import InboxMessage
 
@@ -40,14 +39,8 @@ BUSY_INTERVAL = 1.0
 BUSY_FOR = 30.0
 """Seconds for which a message keeps polling fast."""
 
-BACKLOG_SECONDS = 600
-"""How far the first poll, and one without a cursor, looks back (contract `runtime.md` 4.1)."""
-
-PAGE = 100
-"""Rows in one poll."""
-
-MAX_BACKOFF = 60.0
-"""Seconds between polls of a platform that keeps failing."""
+WATCH_INTERVAL = 0.5
+"""Seconds between looks at what other processes wrote, and whether they are still there."""
 
 
 def mailbox_of(target: WorkspaceTarget) -> Mailbox:
@@ -58,13 +51,36 @@ def mailbox_of(target: WorkspaceTarget) -> Mailbox:
 class PolledInbox:
     """The inbox that the tools see. Implements `molecule_runtime.tools.Inbox`."""
 
-    def __init__(self, store: InboxStore, mailboxes: Mapping[str, Mailbox]) -> None:
+    def __init__(
+        self, store: InboxStore, mailboxes: Mapping[str, Mailbox], changes: ResourceChanges | None = None
+    ) -> None:
         self._store = store
+        self._sharing = Sharing(store.database, store.owner)
         self._mailboxes = dict(mailboxes)
+        self._changes = changes or ResourceChanges()
         self._changed = anyio.Event()
         self._asked = anyio.Event()
+        self._turned = anyio.Event()
+        self._polled_here: set[Mailbox] = set()
+        self._full: set[Mailbox] = set()
+        self._seen: dict[Mailbox, tuple[int, int]] = {}
         self._waiters = 0
+        self._at_work = 0
         self._busy_until = 0.0
+        self._others_wait_until = 0.0
+
+    def serve(self, workspace_id: str, mailbox: Mailbox) -> None:
+        """Take in one workspace more."""
+        self._mailboxes[workspace_id] = mailbox
+
+    def leave(self, workspace_id: str) -> None:
+        """Serve a workspace no more. Its messages stay in the file."""
+        mailbox = self._mailboxes.pop(workspace_id, None)
+        if mailbox is not None:
+            self._polled_here.discard(mailbox)
+            self._full.discard(mailbox)
+
+    # --- what the tools do ----------------------------------------------------------------------------------------------------
 
     async def wait(self, timeout: float, *, workspace_id: str | None = None) -> InboxMessage | None:
         """Return the oldest message that nobody is handling, leased to the caller; None after `timeout` seconds."""
@@ -81,15 +97,15 @@ class PolledInbox:
                 remaining = deadline - time.monotonic()
                 if message is not None or remaining <= 0:
                     return message
-                lease_end = await anyio.to_thread.run_sync(self._store.next_lease_end, mailboxes)
-                if lease_end is not None and lease_end > 0:
-                    remaining = min(remaining, max(0.05, lease_end - time.time() + 0.05))
+                free_at = await anyio.to_thread.run_sync(self._store.next_free, mailboxes)
+                if free_at is not None:
+                    remaining = min(remaining, max(0.05, free_at - time.time() + 0.05))
                 with anyio.move_on_after(remaining):
                     await changed.wait()
         finally:
             self._waiters -= 1
 
-    async def _lease(self, mailboxes: list[Mailbox]) -> InboxMessage | None:
+    async def _lease(self, mailboxes: Collection[Mailbox]) -> InboxMessage | None:
         message = await anyio.to_thread.run_sync(self._store.lease, mailboxes)
         if message is not None:
             try:
@@ -98,7 +114,7 @@ class PolledInbox:
                 # The one who waited has gone: the next one gets it at once, not when the lease ends.
                 with anyio.CancelScope(shield=True):
                     await anyio.to_thread.run_sync(self._store.release, mailboxes, message.activity_id)
-                self.arrived()
+                self._wake()
                 raise
         return message
 
@@ -108,18 +124,77 @@ class PolledInbox:
 
     async def pop(self, activity_id: str, *, workspace_id: str | None = None) -> bool:
         """Remove a message that was dealt with."""
-        return await anyio.to_thread.run_sync(self._store.pop, self._chosen(workspace_id), activity_id)
+        mailbox = await anyio.to_thread.run_sync(self._store.pop, self._chosen(workspace_id), activity_id)
+        if mailbox is None:
+            return False
+        self._changes.announce(inbox_uri(mailbox.workspace_id))
+        return True
 
-    def arrived(self) -> None:
+    def backpressure(self, *, workspace_id: str | None = None) -> str | None:
+        """Say that no more messages are taken until some were popped; None while there is room."""
+        full = [mailbox.workspace_id for mailbox in self._chosen(workspace_id) if mailbox in self._full]
+        if not full:
+            return None
+        return (
+            f"the inbox of {', '.join(full[:5])} holds {stored.MAX_WAITING} messages, so no more are fetched from the platform: "
+            "deal with some and take each out with inbox_pop"
+        )
+
+    @contextmanager
+    def working(self) -> Generator[None]:
+        """The agent is at work through a tool: while it is, what it was handed is not handed to anyone else."""
+        self._at_work += 1
+        try:
+            yield
+        finally:
+            self._at_work -= 1
+
+    async def status(self) -> dict[str, dict[str, Any]]:
+        """Say of each workspace how many messages wait, whether it is full, and who polls it.
+
+        Raises:
+            StateError: the file cannot be read.
+        """
+        states = await anyio.to_thread.run_sync(list_mailboxes, self._store)
+        by_mailbox = {state.mailbox: state for state in states}
+        found: dict[str, dict[str, Any]] = {}
+        for workspace_id, mailbox in self._mailboxes.items():
+            state = by_mailbox.get(mailbox)
+            here = mailbox in self._polled_here
+            elsewhere = state is not None and state.polled_by is not None
+            found[workspace_id] = {
+                "waiting": state.waiting if state else 0,
+                "leased": state.leased if state else 0,
+                "limit": stored.MAX_WAITING,
+                "full": state.full if state else False,
+                "polled_by": "this process" if here else "another process" if elsewhere else "nobody",
+            }
+        return found
+
+    # --- what the pollers do --------------------------------------------------------------------------------------------------
+
+    def arrived(self, mailbox: Mailbox) -> None:
         """Wake those who wait: a poller wrote new messages."""
         self._busy_until = time.monotonic() + BUSY_FOR
-        self._changed.set()
-        self._changed = anyio.Event()
+        self._changes.announce(inbox_uri(mailbox.workspace_id))
+        self._wake()
+
+    def room(self, mailbox: Mailbox, *, full: bool) -> None:
+        """Note whether a mailbox takes more messages."""
+        if full:
+            self._full.add(mailbox)
+        else:
+            self._full.discard(mailbox)
+
+    async def turn(self, mailbox: Mailbox) -> None:
+        """Wait until it is this process that polls a mailbox."""
+        while mailbox not in self._polled_here:
+            await self._turned.wait()
 
     async def pause(self) -> None:
         """Sleep until the next poll is due: soon while somebody waits or talks, later when nothing happens, never in lock-step."""
         asked = self._asked
-        eager = self._waiters > 0 or time.monotonic() < self._busy_until
+        eager = self._waiters > 0 or time.monotonic() < self._busy_until or time.time() < self._others_wait_until
         seconds = (BUSY_INTERVAL if eager else IDLE_INTERVAL) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
         with anyio.move_on_after(seconds):
             if eager:
@@ -127,111 +202,101 @@ class PolledInbox:
             # Somebody who begins to wait makes the next poll due at once.
             await asked.wait()
 
+    @property
+    def news(self) -> anyio.Event:
+        """What is set at the next change."""
+        return self._changed
+
+    async def lease_for_push(self) -> InboxMessage | None:
+        """Return the oldest message that nobody handles, to be pushed to the client of this process."""
+        return await anyio.to_thread.run_sync(self._store.lease_for_push, self._chosen(None))
+
+    # --- the other processes --------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Look after the other processes of the file until cancelled."""
+        watch = _Watch(self._store, self._sharing)
+        while True:
+            try:
+                await self._look(watch)
+            except StateError:
+                # The file may be mended: a full disk, a folder that was away.
+                logger.exception("the inbox cannot be looked after; the next try is in %.0f s", EAGER_SECONDS)
+                await anyio.sleep(EAGER_SECONDS)
+            await anyio.sleep(WATCH_INTERVAL)
+
+    async def _look(self, watch: _Watch) -> None:
+        mailboxes = list(self._mailboxes.values())
+        waits = self._waiters > 0
+        found = await anyio.to_thread.run_sync(lambda: watch.look(mailboxes, waits=waits, at_work=self._at_work > 0))
+        if found.polled_here != self._polled_here:
+            # Only of those that are still served.
+            self._polled_here = found.polled_here & set(self._mailboxes.values())
+            self._turned.set()
+            self._turned = anyio.Event()
+        if found.others_wait_until > self._others_wait_until and time.time() >= self._others_wait_until:
+            self._asked.set()
+            self._asked = anyio.Event()
+        self._others_wait_until = found.others_wait_until
+        if found.summary is not None:
+            self._compare(found.summary)
+        if found.summary is not None or found.freed:
+            self._wake()
+
+    def _compare(self, summary: dict[Mailbox, tuple[int, int]]) -> None:
+        for mailbox in set(self._mailboxes.values()):
+            now = summary.get(mailbox, (0, 0))
+            if now != self._seen.get(mailbox, (0, 0)):
+                self._changes.announce(inbox_uri(mailbox.workspace_id))
+            self.room(mailbox, full=now[0] >= stored.MAX_WAITING)
+        self._seen = summary
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
     def _chosen(self, workspace_id: str | None) -> list[Mailbox]:
         if workspace_id is None:
             return list(self._mailboxes.values())
         return [self._mailboxes[workspace_id]]
 
 
-class InboxPoller:
-    """Brings the messages of one workspace into the inbox."""
+class _Found:
+    """What one look at the file brought."""
 
-    def __init__(self, client: PlatformClient, store: InboxStore, inbox: PolledInbox, *, tag_arrival: bool) -> None:
-        self._client = client
+    def __init__(self) -> None:
+        self.polled_here: set[Mailbox] = set()
+        self.others_wait_until = 0.0
+        self.summary: dict[Mailbox, tuple[int, int]] | None = None
+        self.freed = False
+
+
+class _Watch:
+    """Looks at the file, in a thread."""
+
+    def __init__(self, store: InboxStore, sharing: Sharing) -> None:
         self._store = store
-        self._inbox = inbox
-        self._mailbox = mailbox_of(client.target)
-        self._tag_arrival = tag_arrival
-        self._page = PAGE
-        self._full = False
+        self._sharing = sharing
+        self._version = -1
+        self._next_beat = 0.0
+        self._said_to_wait_until = 0.0
 
-    async def run(self) -> None:
-        """Poll until cancelled; a failing platform is asked less and less often, and as it says in Retry-After."""
-        failures = 0
-        while True:
-            try:
-                more = await self.poll()
-            except PlatformError as exc:
-                failures += 1
-                pause = min(2.0**failures, MAX_BACKOFF) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
-                if isinstance(exc, (RateLimitedError, UnavailableError)) and exc.retry_after is not None:
-                    pause = max(pause, exc.retry_after)
-                log = logger.warning if failures in {1, 3} or failures % 20 == 0 else logger.debug
-                log("cannot read the inbox of workspace %s (attempt %d): %s", self._client.workspace_id, failures, exc)
-                await anyio.sleep(pause)
-            else:
-                failures = 0
-                if not more:
-                    await self._inbox.pause()
-
-    async def poll(self) -> bool:
-        """Fetch and store one page; True when there may be another.
-
-        Raises:
-            PlatformError: the page could not be read; the cursor has not moved.
-        """
-        if await anyio.to_thread.run_sync(self._store.waiting, self._mailbox) >= MAX_WAITING:
-            if not self._full:
-                logger.warning(
-                    "the inbox of workspace %s holds %d messages; polling goes on when some are popped",
-                    self._client.workspace_id,
-                    MAX_WAITING,
-                )
-            self._full = True
-            return False
-        self._full = False
-        cursor = await anyio.to_thread.run_sync(self._store.cursor, self._mailbox)
-        try:
-            rows = await self._after(cursor) if cursor else await self._backlog()
-        except GoneError:
-            if cursor is None:
-                raise
-            await anyio.to_thread.run_sync(self._store.forget_cursor, self._mailbox)
-            return True
-        except UnexpectedResponseError:
-            # Perhaps a page too large to read (the client stops at 10 MiB): the same rows come in smaller pages.
-            self._page = max(1, self._page // 4)
-            raise
-        if not rows:
-            return False
-        messages = [
-            message
-            for row in rows
-            if (message := message_of(row, own_id=self._client.workspace_id, tag_arrival=self._tag_arrival)) is not None
-        ]
-        newest = rows[-1].id
-        added = await anyio.to_thread.run_sync(lambda: self._store.add(self._mailbox, messages, cursor=newest))
-        if added:
-            self._inbox.arrived()
-        more = cursor is not None and len(rows) >= self._page and newest != cursor
-        self._page = min(self._page * 2, PAGE)
-        return more
-
-    async def _after(self, cursor: str) -> list[ActivityRow]:
-        # An April server ignores the cursor and answers newest first.
-        return chronological(await self._rows(since_id=cursor))
-
-    async def _backlog(self) -> list[ActivityRow]:
-        """Read the recent rows, newest page first and then further back: only all of them together have a cursor behind them."""
-        found: dict[str, ActivityRow] = {}
-        before: str | None = None
-        while True:
-            page = chronological(await self._rows(since_secs=BACKLOG_SECONDS, before_ts=before))
-            known = len(found)
-            found.update({row.id: row for row in page})
-            # A page that brings nothing new: the server does not know before_ts.
-            if len(page) < self._page or len(found) == known or len(found) >= MAX_WAITING:
-                return chronological(list(found.values()))
-            before = page[0].created_at
-
-    async def _rows(
-        self, *, since_id: str | None = None, since_secs: int | None = None, before_ts: str | None = None
-    ) -> list[ActivityRow]:
-        return await self._client.activity(
-            type="a2a_receive",
-            since_id=since_id,
-            since_secs=since_secs,
-            before_ts=before_ts,
-            include_peer_info=True,
-            limit=self._page,
-        )
+    def look(self, mailboxes: Collection[Mailbox], *, waits: bool, at_work: bool) -> _Found:
+        found = _Found()
+        others, found.others_wait_until = self._sharing.others()
+        now = time.monotonic()
+        # That somebody waits here interests nobody where there is no other process.
+        tell = waits and others > 0 and now >= self._said_to_wait_until
+        if tell or now >= self._next_beat:
+            self._sharing.beat(eager=waits)
+            self._next_beat = now + BEAT_SECONDS
+            self._said_to_wait_until = now + EAGER_SECONDS / 2 if waits else 0.0
+        found.polled_here = self._sharing.claim(mailboxes)
+        if at_work:
+            self._store.prolong()
+        found.freed = self._store.release_dead_leases()
+        version = self._store.database.version()
+        if version != self._version:
+            self._version = version
+            found.summary = self._store.summary(mailboxes)
+        return found

@@ -66,13 +66,13 @@ async def open_process(settings: McpSettings, environ: Mapping[str, str] | None 
             )
             for target in settings.targets
         }
+        changes = ResourceChanges()
         store: InboxStore | None = None
         inbox: PolledInbox | None = None
         if settings.inbox:
             store = await anyio.to_thread.run_sync(InboxStore, settings.state_dir / INBOX_FILE)
             stack.callback(store.close)
-            await anyio.to_thread.run_sync(store.release_dead_leases)
-            inbox = PolledInbox(store, {target.id: mailbox_of(target) for target in settings.targets})
+            inbox = PolledInbox(store, {target.id: mailbox_of(target) for target in settings.targets}, changes)
         audit: AuditTrail | None = None
         if settings.audit is not None:
             audit = AuditTrail(settings.audit)
@@ -97,7 +97,6 @@ async def open_process(settings: McpSettings, environ: Mapping[str, str] | None 
             sandbox=await anyio.to_thread.run_sync(load_sandbox, settings.config_dir, environ),
             telemetry=settings.telemetry,
         )
-        changes = ResourceChanges()
         yield Opened(
             context=context, supervisor=Supervisor(settings, clients, store, inbox), inbox=inbox, changes=changes
         )

@@ -7,54 +7,42 @@ tombstone for as long as the platform could deliver it again. Blocking: callers 
 from __future__ import annotations
 
 import json
-import os
-import sqlite3
-import threading
 import time
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from molecule_runtime.mcp.errors import StateError
+from molecule_runtime.mcp import owners
+from molecule_runtime.mcp.database import Database
 from molecule_runtime.tools import InboxMessage
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    import sqlite3
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
 LEASE_SECONDS = 300.0
 """How long a message that was handed out is kept from other waiters before it is handed out again."""
 
+MAX_LEASE_SECONDS = 3600.0
+"""How long it is kept from them at most, where the agent works on it all the time."""
+
 TOMBSTONE_SECONDS = 8 * 24 * 3600.0
 """Longer than the platform's retention of 7 days (contract `platform-api.md` 7.1)."""
+
+KEEP_POPPED_SECONDS = 3 * 24 * 3600.0
+"""How long the text of a popped message is kept, for a person who wants it handled again."""
+
+KEEP_POPPED = 1000
+"""Of how many popped messages, over all mailboxes, the text is kept at most."""
 
 MAX_WAITING = 10_000
 """Messages per workspace; above it polling stops and the cursor stays, so the rest waits on the platform."""
 
-_BUSY_SECONDS = 10.0
+MAX_PUSHES = 3
+"""How often a message is pushed that nobody pops; after that it waits to be asked for."""
 
-_MIGRATIONS = (
-    """
-    CREATE TABLE messages (
-        position INTEGER PRIMARY KEY AUTOINCREMENT,
-        origin TEXT NOT NULL,
-        workspace_id TEXT NOT NULL,
-        activity_id TEXT NOT NULL,
-        body TEXT NOT NULL,
-        leased_until REAL NOT NULL DEFAULT 0,
-        leased_by INTEGER NOT NULL DEFAULT 0,
-        popped_at REAL,
-        UNIQUE (origin, workspace_id, activity_id)
-    );
-    CREATE INDEX messages_waiting ON messages (origin, workspace_id, position) WHERE popped_at IS NULL;
-    CREATE TABLE cursors (
-        origin TEXT NOT NULL,
-        workspace_id TEXT NOT NULL,
-        since_id TEXT NOT NULL,
-        PRIMARY KEY (origin, workspace_id)
-    );
-    """,
-)
+IN = "(origin, workspace_id) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))"
+"""Belongs to one of these mailboxes: as many placeholders as there may be mailboxes are too many for SQLite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,50 +54,56 @@ class Mailbox:
 
 
 class InboxStore:
-    """Messages and cursors of every mailbox in one file (0600, WAL). Safe to use from several threads and processes."""
+    """Messages and cursors of every mailbox in one file. Safe to use from several threads and processes."""
 
     def __init__(self, path: Path) -> None:
-        self._lock = threading.Lock()
-        self._path = path
-        with ExitStack() as opening:
-            try:
-                _make_private(path)
-                self._db = opening.enter_context(
-                    closing(sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False))
-                )
-                self._db.execute("PRAGMA journal_mode=WAL")
-                self._db.execute("PRAGMA synchronous=FULL")
-                self._migrate()
-            except (OSError, sqlite3.Error) as exc:
-                raise StateError(
-                    f"the inbox file {path} cannot be used: {exc}; set CONFIGS_DIR to a folder that can be written"
-                ) from exc
-            opening.pop_all()
+        self.database = Database(path)
+        self.owner = owners.this_process()
 
-    def add(self, mailbox: Mailbox, messages: Sequence[InboxMessage], *, cursor: str) -> int:
-        """Write a page and the cursor behind it, all or nothing; returns how many messages were new."""
-        with self._transaction() as db:
+    def add(
+        self,
+        mailbox: Mailbox,
+        messages: Sequence[InboxMessage],
+        *,
+        cursor: str | None,
+        held: Mapping[str, float] | None = None,
+    ) -> int:
+        """Write a page and the cursor behind it, all or nothing; returns how many messages were new.
+
+        Args:
+            mailbox: whose they are.
+            messages: in the order in which they came.
+            cursor: the last row of the page; None to leave the old one.
+            held: until when (Unix seconds) a message is not handed out, by its id: its files are on their way.
+        """
+        now = time.time()
+        held = held or {}
+        with self.database.transaction() as db:
             added = 0
             for message in messages:
                 added += db.execute(
-                    "INSERT OR IGNORE INTO messages (origin, workspace_id, activity_id, body) VALUES (?, ?, ?, ?)",
+                    "INSERT OR IGNORE INTO messages (origin, workspace_id, activity_id, body, received_at, held_until)"
+                    " VALUES (?, ?, ?, ?, ?, ?)",
                     (
                         mailbox.origin,
                         mailbox.workspace_id,
                         message.activity_id,
                         json.dumps(message.to_json()),
+                        now,
+                        held.get(message.activity_id, 0.0),
                     ),
                 ).rowcount
-            db.execute(
-                "INSERT INTO cursors VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET since_id = excluded.since_id",
-                (mailbox.origin, mailbox.workspace_id, cursor),
-            )
-            db.execute("DELETE FROM messages WHERE popped_at < ?", (time.time() - TOMBSTONE_SECONDS,))
+            if cursor is not None:
+                db.execute(
+                    "INSERT INTO cursors VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET since_id = excluded.since_id",
+                    (mailbox.origin, mailbox.workspace_id, cursor),
+                )
+            self._forget_popped(db, now)
             return added
 
     def cursor(self, mailbox: Mailbox) -> str | None:
         """Return the id of the last row that was written, or None before the first."""
-        with self._reading() as db:
+        with self.database.reading() as db:
             row = db.execute(
                 "SELECT since_id FROM cursors WHERE origin = ? AND workspace_id = ?",
                 (mailbox.origin, mailbox.workspace_id),
@@ -118,153 +112,217 @@ class InboxStore:
 
     def forget_cursor(self, mailbox: Mailbox) -> None:
         """Start over from the platform's recent rows; the messages already here stay, and are not taken twice."""
-        with self._transaction() as db:
+        with self.database.transaction() as db:
             db.execute(
                 "DELETE FROM cursors WHERE origin = ? AND workspace_id = ?", (mailbox.origin, mailbox.workspace_id)
             )
 
     def waiting(self, mailbox: Mailbox) -> int:
         """Count the messages that were not popped."""
-        with self._reading() as db:
+        with self.database.reading() as db:
             row = db.execute(
                 "SELECT count(*) FROM messages WHERE origin = ? AND workspace_id = ? AND popped_at IS NULL",
                 (mailbox.origin, mailbox.workspace_id),
             ).fetchone()
         return int(row[0])
 
-    def peek(self, mailboxes: Sequence[Mailbox], limit: int) -> list[InboxMessage]:
-        """Return waiting messages of the mailboxes, oldest first."""
-        where, values = _any_of(mailboxes)
-        with self._reading() as db:
+    def summary(self, mailboxes: Collection[Mailbox]) -> dict[Mailbox, tuple[int, int]]:
+        """Return how many messages wait, and the number of the newest, of each mailbox that has any."""
+        with self.database.reading() as db:
             rows = db.execute(
-                f"SELECT body FROM messages WHERE popped_at IS NULL AND ({where}) ORDER BY position LIMIT ?",  # noqa: S608 - placeholders
-                (*values, limit),
+                f"SELECT origin, workspace_id, count(*), max(position) FROM messages WHERE popped_at IS NULL AND {IN}"  # noqa: S608 - a constant
+                " GROUP BY origin, workspace_id",
+                (keys(mailboxes),),
             ).fetchall()
-        return [_message(row[0]) for row in rows]
+        return {Mailbox(origin, workspace_id): (count, newest) for origin, workspace_id, count, newest in rows}
 
-    def lease(self, mailboxes: Sequence[Mailbox]) -> InboxMessage | None:
-        """Hand out the oldest message that nobody is handling, and keep it from others for `LEASE_SECONDS`."""
-        where, values = _any_of(mailboxes)
+    def peek(self, mailboxes: Collection[Mailbox], limit: int) -> list[InboxMessage]:
+        """Return waiting messages of the mailboxes, oldest first; also those that somebody is handling, which say so."""
         now = time.time()
-        with self._transaction() as db:
+        with self.database.reading() as db:
+            rows = db.execute(
+                "SELECT body, deliveries, leased_until > ? AND NOT pushed FROM messages"  # noqa: S608 - a constant
+                f" WHERE popped_at IS NULL AND held_until <= ? AND {IN} ORDER BY position LIMIT ?",
+                (now, now, keys(mailboxes), limit),
+            ).fetchall()
+        return [
+            replace(message_from(body), delivery_count=deliveries, leased=bool(leased))
+            for body, deliveries, leased in rows
+        ]
+
+    def lease(self, mailboxes: Collection[Mailbox]) -> InboxMessage | None:
+        """Hand out the oldest message that nobody is handling, and keep it from others for `LEASE_SECONDS`.
+
+        One that this process has only pushed to its client is handed out too: not every client shows what is pushed.
+        """
+        now = time.time()
+        with self.database.transaction() as db:
+            self._free_the_dead(db, now)
             row = db.execute(
-                f"SELECT position, body FROM messages WHERE popped_at IS NULL AND leased_until < ? AND ({where})"  # noqa: S608
-                " ORDER BY position LIMIT 1",
-                (now, *values),
+                "SELECT position, body, deliveries, pushed AND leased_until >= ? FROM messages"  # noqa: S608 - a constant
+                " WHERE popped_at IS NULL AND held_until <= ? AND (leased_until < ? OR (pushed AND holder = ?))"
+                f" AND {IN} ORDER BY position LIMIT 1",
+                (now, now, now, self.owner, keys(mailboxes)),
+            ).fetchone()
+            if row is None:
+                return None
+            position, body, deliveries, pushed = row
+            db.execute(
+                "UPDATE messages SET leased_until = ?, leased_at = ?, holder = ?, pushed = 0, deliveries = deliveries + 1"
+                " WHERE position = ?",
+                (now + LEASE_SECONDS, now, self.owner, position),
+            )
+        return replace(message_from(body), delivery_count=deliveries + 1, pushed=bool(pushed))
+
+    def lease_for_push(self, mailboxes: Collection[Mailbox]) -> InboxMessage | None:
+        """Hand out the oldest message that nobody handles and that was not pushed too often: to be pushed by this process."""
+        now = time.time()
+        with self.database.transaction() as db:
+            self._free_the_dead(db, now)
+            row = db.execute(
+                "SELECT position, body, deliveries FROM messages"  # noqa: S608 - a constant
+                " WHERE popped_at IS NULL AND held_until <= ? AND leased_until < ? AND pushes < ?"
+                f" AND {IN} ORDER BY position LIMIT 1",
+                (now, now, MAX_PUSHES, keys(mailboxes)),
+            ).fetchone()
+            if row is None:
+                return None
+            position, body, deliveries = row
+            db.execute(
+                "UPDATE messages SET leased_until = ?, leased_at = ?, holder = ?, pushed = 1, pushes = pushes + 1"
+                " WHERE position = ?",
+                (now + LEASE_SECONDS, now, self.owner, position),
+            )
+        return replace(message_from(body), delivery_count=deliveries)
+
+    def next_free(self, mailboxes: Collection[Mailbox]) -> float | None:
+        """Return when (Unix seconds) the first message that may not be handed out now can be, or None when there is none."""
+        now = time.time()
+        with self.database.reading() as db:
+            row = db.execute(
+                f"SELECT min(max(leased_until, held_until)) FROM messages WHERE popped_at IS NULL AND {IN}"  # noqa: S608 - a constant
+                " AND max(leased_until, held_until) > ?",
+                (keys(mailboxes), now),
+            ).fetchone()
+        return None if row[0] is None else float(row[0])
+
+    def release_dead_leases(self) -> bool:
+        """Free what a process that is gone had been handed: its agent will not pop it any more. True when there was any."""
+        with self.database.reading() as db:
+            if not self._others(db, time.time()):
+                return False
+        with self.database.transaction() as db:
+            return self._free_the_dead(db, time.time())
+
+    def release(self, mailboxes: Collection[Mailbox], activity_id: str) -> None:
+        """Take back a lease: the message did not reach the one who waited for it."""
+        with self.database.transaction() as db:
+            db.execute(
+                "UPDATE messages SET leased_until = 0, holder = '', pushed = 0, deliveries = max(0, deliveries - 1)"  # noqa: S608 - a constant
+                f" WHERE activity_id = ? AND holder = ? AND popped_at IS NULL AND {IN}",
+                (activity_id, self.owner, keys(mailboxes)),
+            )
+
+    def prolong(self) -> None:
+        """Keep what this process was handed for longer, since its agent is at work; up to `MAX_LEASE_SECONDS` in all."""
+        now = time.time()
+        with self.database.reading() as db:
+            due = db.execute(
+                "SELECT 1 FROM messages WHERE popped_at IS NULL AND leased_until > ? AND leased_until < ?"
+                " AND holder = ? AND NOT pushed LIMIT 1",
+                (now, now + LEASE_SECONDS / 2, self.owner),
+            ).fetchone()
+        if due is None:
+            return
+        with self.database.transaction() as db:
+            db.execute(
+                "UPDATE messages SET leased_until = max(leased_until, min(?, leased_at + ?))"
+                " WHERE popped_at IS NULL AND leased_until > ? AND holder = ? AND NOT pushed",
+                (now + LEASE_SECONDS, MAX_LEASE_SECONDS, now, self.owner),
+            )
+
+    def pop(self, mailboxes: Collection[Mailbox], activity_id: str) -> Mailbox | None:
+        """Remove a message that was dealt with, and return whose it was; None when it is not waiting.
+
+        Two tenants may use one id: then one message goes, the one that was handed out last, and the other is delivered later.
+        """
+        with self.database.transaction() as db:
+            row = db.execute(
+                f"SELECT position, origin, workspace_id FROM messages WHERE activity_id = ? AND popped_at IS NULL AND {IN}"  # noqa: S608
+                " ORDER BY leased_at DESC, position LIMIT 1",
+                (activity_id, keys(mailboxes)),
             ).fetchone()
             if row is None:
                 return None
             db.execute(
-                "UPDATE messages SET leased_until = ?, leased_by = ? WHERE position = ?",
-                (now + LEASE_SECONDS, os.getpid(), row[0]),
+                "UPDATE messages SET popped_at = ?, leased_until = 0, holder = '', pushed = 0, held_until = 0 WHERE position = ?",
+                (time.time(), row[0]),
             )
-        return _message(row[1])
+        return Mailbox(row[1], row[2])
 
-    def next_lease_end(self, mailboxes: Sequence[Mailbox]) -> float | None:
-        """Return when (Unix seconds) the first leased message becomes free again, or None when none is leased."""
-        where, values = _any_of(mailboxes)
-        with self._reading() as db:
-            row = db.execute(
-                f"SELECT min(leased_until) FROM messages WHERE popped_at IS NULL AND ({where})",  # noqa: S608
-                values,
-            ).fetchone()
-        return None if row[0] is None else float(row[0])
-
-    def release_dead_leases(self) -> None:
-        """Free what a process that is gone had been handed: its agent will not pop it any more."""
-        with self._transaction() as db:
-            owners = db.execute(
-                "SELECT DISTINCT leased_by FROM messages WHERE popped_at IS NULL AND leased_until > 0"
+    def held(self, mailbox: Mailbox) -> list[tuple[InboxMessage, float]]:
+        """Return the messages whose files are on their way, and until when (Unix seconds) they wait for them."""
+        with self.database.reading() as db:
+            rows = db.execute(
+                "SELECT body, held_until FROM messages WHERE popped_at IS NULL AND held_until > 0 AND origin = ?"
+                " AND workspace_id = ? ORDER BY position",
+                (mailbox.origin, mailbox.workspace_id),
             ).fetchall()
-            for (owner,) in owners:
-                if owner == os.getpid() or not _is_alive(int(owner)):
-                    db.execute("UPDATE messages SET leased_until = 0 WHERE leased_by = ?", (owner,))
+        return [(message_from(body), float(until)) for body, until in rows]
 
-    def release(self, mailboxes: Sequence[Mailbox], activity_id: str) -> None:
-        """Take back a lease: the message did not reach the one who waited for it."""
-        where, values = _any_of(mailboxes)
-        with self._transaction() as db:
+    def let_go(self, mailbox: Mailbox, message: InboxMessage) -> None:
+        """Write what became of a message's files; from now on it is handed out."""
+        with self.database.transaction() as db:
             db.execute(
-                f"UPDATE messages SET leased_until = 0 WHERE activity_id = ? AND leased_by = ? AND ({where})",  # noqa: S608
-                (activity_id, os.getpid(), *values),
+                "UPDATE messages SET body = ?, held_until = 0 WHERE origin = ? AND workspace_id = ? AND activity_id = ?"
+                " AND popped_at IS NULL",
+                (json.dumps(message.to_json()), mailbox.origin, mailbox.workspace_id, message.activity_id),
             )
-
-    def pop(self, mailboxes: Sequence[Mailbox], activity_id: str) -> bool:
-        """Remove a message that was dealt with; False when it is not waiting.
-
-        Two tenants may use one id: then one message goes, the one that was handed out last, and the other is delivered later.
-        """
-        where, values = _any_of(mailboxes)
-        with self._transaction() as db:
-            row = db.execute(
-                f"SELECT position FROM messages WHERE activity_id = ? AND popped_at IS NULL AND ({where})"  # noqa: S608
-                " ORDER BY leased_until DESC, position LIMIT 1",
-                (activity_id, *values),
-            ).fetchone()
-            if row is not None:
-                db.execute("UPDATE messages SET popped_at = ?, body = '{}' WHERE position = ?", (time.time(), row[0]))
-        return row is not None
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
-            self._db.close()
+        self.database.close()
 
-    def _migrate(self) -> None:
-        with self._transaction() as db:
-            version = int(db.execute("PRAGMA user_version").fetchone()[0])
-            if version > len(_MIGRATIONS):
-                raise sqlite3.DatabaseError(f"it was written by a newer molecule-mcp (format {version})")
-            for script in _MIGRATIONS[version:]:
-                for statement in script.split(";"):
-                    if statement.strip():
-                        db.execute(statement)
-            db.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
+    def _free_the_dead(self, db: sqlite3.Connection, now: float) -> bool:
+        freed = False
+        for holder in self._others(db, now):
+            gone = owners.is_gone(holder, me=self.owner)
+            if gone is None:
+                row = db.execute("SELECT alive_until FROM processes WHERE owner = ?", (holder,)).fetchone()
+                gone = row is None or row[0] < now
+            if gone:
+                db.execute(
+                    "UPDATE messages SET leased_until = 0, holder = '', pushed = 0, pushes = max(0, pushes - pushed)"
+                    " WHERE popped_at IS NULL AND leased_until > 0 AND holder = ?",
+                    (holder,),
+                )
+                freed = True
+        return freed
 
-    @contextmanager
-    def _reading(self) -> Generator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                yield self._db
-            except sqlite3.Error as exc:
-                raise self._failure(exc) from exc
+    def _others(self, db: sqlite3.Connection, now: float) -> list[str]:
+        rows = db.execute(
+            "SELECT DISTINCT holder FROM messages WHERE popped_at IS NULL AND leased_until > 0 AND leased_until > ?"
+            " AND holder <> ?",
+            (now, self.owner),
+        ).fetchall()
+        return [str(row[0]) for row in rows]
 
-    @contextmanager
-    def _transaction(self) -> Generator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                # IMMEDIATE: another process that also serves these workspaces waits here, not in the middle.
-                self._db.execute("BEGIN IMMEDIATE")
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException as exc:
-                # A failed COMMIT (a full disk) may leave the transaction open, and every later one would fail on it.
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                if isinstance(exc, sqlite3.Error):
-                    raise self._failure(exc) from exc
-                raise
-
-    def _failure(self, exc: sqlite3.Error) -> StateError:
-        return StateError(f"the inbox file {self._path} cannot be used: {exc}")
+    def _forget_popped(self, db: sqlite3.Connection, now: float) -> None:
+        db.execute("DELETE FROM messages WHERE popped_at < ?", (now - TOMBSTONE_SECONDS,))
+        db.execute(
+            "UPDATE messages SET body = '{}' WHERE body <> '{}' AND popped_at IS NOT NULL AND (popped_at < ? OR popped_at <"
+            " (SELECT popped_at FROM messages WHERE popped_at IS NOT NULL ORDER BY popped_at DESC LIMIT 1 OFFSET ?))",
+            (now - KEEP_POPPED_SECONDS, KEEP_POPPED - 1),
+        )
 
 
-def _make_private(path: Path) -> None:
-    """Create the file 0600, or make it so. SQLite would use the umask; its WAL and shared-memory files take over this file's mode."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        os.fchmod(descriptor, 0o600)
-    finally:
-        os.close(descriptor)
+def keys(mailboxes: Collection[Mailbox]) -> str:
+    """Return mailboxes as `IN` takes them."""
+    return json.dumps([(mailbox.origin, mailbox.workspace_id) for mailbox in mailboxes])
 
 
-def _any_of(mailboxes: Sequence[Mailbox]) -> tuple[str, tuple[str, ...]]:
-    where = " OR ".join("(origin = ? AND workspace_id = ?)" for _ in mailboxes) or "0"
-    return where, tuple(value for mailbox in mailboxes for value in (mailbox.origin, mailbox.workspace_id))
-
-
-def _message(body: str) -> InboxMessage:
+def message_from(body: str) -> InboxMessage:
+    """Return a message as it was written."""
     data: dict[str, Any] = json.loads(body)
     return InboxMessage(
         activity_id=data["activity_id"],
@@ -279,15 +337,3 @@ def _message(body: str) -> InboxMessage:
         agent_card_url=data.get("agent_card_url"),
         attachments=tuple(data.get("attachments", ())),
     )
-
-
-def _is_alive(pid: int) -> bool:
-    if pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -11,7 +11,7 @@ import anyio
 from molecule_runtime.core import logs
 from molecule_runtime.core.platform import wire
 from molecule_runtime.core.presence import Phase, Presence, TargetState, Vitals, agent_card
-from molecule_runtime.mcp.inbox import InboxPoller
+from molecule_runtime.mcp.poller import InboxPoller
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -49,6 +49,8 @@ class Supervisor:
     async def run(self) -> None:
         """Serve every target until cancelled."""
         async with anyio.create_task_group() as group:
+            if self._inbox is not None:
+                group.start_soon(self._inbox.run)
             for client in self._clients.values():
                 group.start_soon(self._serve, client)
 

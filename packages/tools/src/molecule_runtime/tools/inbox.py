@@ -25,7 +25,10 @@ class InboxMessage:
         kind: `canvas_user` (the human), `peer_agent`, or `delegation_result`.
         peer_id: the sender's workspace, `""` for the human.
         arrival_workspace_id: which served workspace it came for.
-        attachments: `{kind, uri, mime_type, name}` each.
+        attachments: `{kind, uri, mime_type, name}` each, and `error` where the file could not be fetched.
+        delivery_count: how often it was handed out, this time included; 0 before the first time.
+        leased: somebody is handling it.
+        pushed: the client was already sent it as a notification.
     """
 
     activity_id: str
@@ -39,6 +42,9 @@ class InboxMessage:
     peer_role: str | None = None
     agent_card_url: str | None = None
     attachments: tuple[Mapping[str, Any], ...] = ()
+    delivery_count: int = 0
+    leased: bool = False
+    pushed: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the wire form: optional keys only where they have a value."""
@@ -56,6 +62,10 @@ class InboxMessage:
             "peer_role": self.peer_role,
             "agent_card_url": self.agent_card_url,
             "attachments": [dict(attachment) for attachment in self.attachments],
+            "redelivered": self.delivery_count > 1,
+            "delivery_count": self.delivery_count if self.delivery_count > 1 else 0,
+            "leased": self.leased,
+            "pushed": self.pushed,
         }
         data.update({key: value for key, value in optional.items() if value})
         return data
@@ -76,23 +86,36 @@ class Inbox(Protocol):
         """Remove a message that was dealt with; False when it is not there."""
         ...
 
+    def backpressure(self, *, workspace_id: str | None = None) -> str | None:
+        """Say that no more messages are taken until some were popped; None while there is room."""
+        ...
+
 
 async def wait_for_message(call: Call[WaitForMessage]) -> ToolResult:
     """Wait for the next message. It stays in the inbox until `inbox_pop`."""
     wanted = call.arguments.timeout_secs
     most = call.context.max_wait
     timeout = wanted if most is None else min(wanted, most)
-    message = await _inbox(call).wait(timeout, workspace_id=_only_for(call))
+    only_for = _only_for(call)
+    message = await _inbox(call).wait(timeout, workspace_id=only_for)
     data: dict[str, Any] = {"timeout": True, "timeout_secs": timeout} if message is None else _shown(message)
     if message is None and timeout < wanted:
         data["note"] = f"one call waits for {timeout:g} s at most; call wait_for_message again to go on waiting"
+    if full := _inbox(call).backpressure(workspace_id=only_for):
+        data["backpressure"] = full
     return ToolResult(text=json.dumps(data, ensure_ascii=False), structured=data)
 
 
 async def inbox_peek(call: Call[InboxPeek]) -> ToolResult:
     """List waiting messages."""
-    messages = await _inbox(call).peek(call.arguments.limit, workspace_id=_only_for(call))
-    return as_json_list("messages", [_shown(message) for message in messages])
+    only_for = _only_for(call)
+    messages = await _inbox(call).peek(call.arguments.limit, workspace_id=only_for)
+    shown = [_shown(message) for message in messages]
+    full = _inbox(call).backpressure(workspace_id=only_for)
+    if full and shown:
+        # The answer is a list, so the first message says it.
+        shown[0]["backpressure"] = full
+    return as_json_list("messages", shown)
 
 
 async def inbox_pop(call: Call[InboxPop]) -> ToolResult:

@@ -1,0 +1,148 @@
+"""Brings the messages of one workspace from its platform into the inbox."""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import TYPE_CHECKING
+
+import anyio
+
+from molecule_runtime.core.errors import (
+    GoneError,
+    PlatformError,
+    RateLimitedError,
+    UnavailableError,
+    UnexpectedResponseError,
+)
+from molecule_runtime.mcp.inbox import mailbox_of
+from molecule_runtime.mcp.rows import message_of
+from molecule_runtime.mcp.store import MAX_WAITING
+from molecule_runtime.tools.peers import chronological
+
+if TYPE_CHECKING:
+    from molecule_runtime.core.platform.client import PlatformClient
+    from molecule_runtime.core.platform.wire import ActivityRow
+    from molecule_runtime.mcp.inbox import PolledInbox
+    from molecule_runtime.mcp.store import InboxStore
+
+logger = logging.getLogger(__name__)
+
+BACKLOG_SECONDS = 600
+"""How far the first poll, and one without a cursor, looks back (contract `runtime.md` 4.1)."""
+
+PAGE = 100
+"""Rows in one poll."""
+
+MAX_BACKOFF = 60.0
+"""Seconds between polls of a platform that keeps failing."""
+
+
+class InboxPoller:
+    """Brings the messages of one workspace into the inbox."""
+
+    def __init__(self, client: PlatformClient, store: InboxStore, inbox: PolledInbox, *, tag_arrival: bool) -> None:
+        self._client = client
+        self._store = store
+        self._inbox = inbox
+        self._mailbox = mailbox_of(client.target)
+        self._tag_arrival = tag_arrival
+        self._page = PAGE
+        self._full = False
+
+    async def run(self) -> None:
+        """Poll until cancelled; a failing platform is asked less and less often, and as it says in Retry-After.
+
+        Of several processes of one workspace one polls at a time.
+        """
+        failures = 0
+        while True:
+            await self._inbox.turn(self._mailbox)
+            try:
+                more = await self.poll()
+            except PlatformError as exc:
+                failures += 1
+                pause = min(2.0**failures, MAX_BACKOFF) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+                if isinstance(exc, (RateLimitedError, UnavailableError)) and exc.retry_after is not None:
+                    pause = max(pause, exc.retry_after)
+                log = logger.warning if failures in {1, 3} or failures % 20 == 0 else logger.debug
+                log("cannot read the inbox of workspace %s (attempt %d): %s", self._client.workspace_id, failures, exc)
+                await anyio.sleep(pause)
+            else:
+                failures = 0
+                if not more:
+                    await self._inbox.pause()
+
+    async def poll(self) -> bool:
+        """Fetch and store one page; True when there may be another.
+
+        Raises:
+            PlatformError: the page could not be read; the cursor has not moved.
+        """
+        if await anyio.to_thread.run_sync(self._store.waiting, self._mailbox) >= MAX_WAITING:
+            if not self._full:
+                logger.warning(
+                    "the inbox of workspace %s holds %d messages; polling goes on when some are popped",
+                    self._client.workspace_id,
+                    MAX_WAITING,
+                )
+            self._full = True
+            self._inbox.room(self._mailbox, full=True)
+            return False
+        self._full = False
+        self._inbox.room(self._mailbox, full=False)
+        cursor = await anyio.to_thread.run_sync(self._store.cursor, self._mailbox)
+        try:
+            rows = await self._after(cursor) if cursor else await self._backlog()
+        except GoneError:
+            if cursor is None:
+                raise
+            await anyio.to_thread.run_sync(self._store.forget_cursor, self._mailbox)
+            return True
+        except UnexpectedResponseError:
+            # Perhaps a page too large to read (the client stops at 10 MiB): the same rows come in smaller pages.
+            self._page = max(1, self._page // 4)
+            raise
+        if not rows:
+            return False
+        messages = [
+            message
+            for row in rows
+            if (message := message_of(row, own_id=self._client.workspace_id, tag_arrival=self._tag_arrival)) is not None
+        ]
+        newest = rows[-1].id
+        added = await anyio.to_thread.run_sync(lambda: self._store.add(self._mailbox, messages, cursor=newest))
+        if added:
+            self._inbox.arrived(self._mailbox)
+        more = cursor is not None and len(rows) >= self._page and newest != cursor
+        self._page = min(self._page * 2, PAGE)
+        return more
+
+    async def _after(self, cursor: str) -> list[ActivityRow]:
+        # An April server ignores the cursor and answers newest first.
+        return chronological(await self._rows(since_id=cursor))
+
+    async def _backlog(self) -> list[ActivityRow]:
+        """Read the recent rows, newest page first and then further back: only all of them together have a cursor behind them."""
+        found: dict[str, ActivityRow] = {}
+        before: str | None = None
+        while True:
+            page = chronological(await self._rows(since_secs=BACKLOG_SECONDS, before_ts=before))
+            known = len(found)
+            found.update({row.id: row for row in page})
+            # A page that brings nothing new: the server does not know before_ts.
+            if len(page) < self._page or len(found) == known or len(found) >= MAX_WAITING:
+                return chronological(list(found.values()))
+            before = page[0].created_at
+
+    async def _rows(
+        self, *, since_id: str | None = None, since_secs: int | None = None, before_ts: str | None = None
+    ) -> list[ActivityRow]:
+        return await self._client.activity(
+            type="a2a_receive",
+            since_id=since_id,
+            since_secs=since_secs,
+            before_ts=before_ts,
+            include_peer_info=True,
+            limit=self._page,
+        )
