@@ -28,6 +28,8 @@ say = lambda text: print(text, flush=True)
 if word == "echo":
     say("argv " + " ".join(sys.argv[1:]) + "; prompt " + rest)
     say("environ " + " ".join(sorted(os.environ)))
+elif word == "chain":
+    say(os.environ["MOLECULE_DELEGATION_CHAIN"])
 elif word == "family":
     # A child that does not care about SIGTERM, and has a child.
     inner = "import os, signal, sys, time; signal.signal(15, signal.SIG_IGN); "
@@ -145,6 +147,10 @@ async def test_the_program_gets_its_prompt_on_its_input_and_only_named_variables
     names = said_by_program.partition("environ ")[2].split()
     assert {"PASSED_ON", "TOOL_TOKEN", "PATH"} <= set(names)
     assert "NOT_PASSED_ON" not in names
+    # Nobody handed this task on.
+    assert "MOLECULE_DELEGATION_CHAIN" not in names
+    handed_on = text_in(await send(agent, said("chain", metadata={"source_workspace_id": "ws-9"})))
+    assert handed_on.strip() == "ws-9"
     refused = await send(agent, said("leak"))
     assert state_of(refused) == "failed"
     assert SECRET not in str(refused)

@@ -30,3 +30,13 @@ def test_a_chain_holds_for_the_turn_alone_and_is_handed_on_with_the_own_id() -> 
         assert delegation_chain.handed_on_by(WorkspaceId("ws-1")) == ["ws-1"]
     assert delegation_chain.current() == ()
     assert delegation_chain.handed_on_by(WorkspaceId("ws-2")) == ["ws-2"]
+
+
+def test_a_program_of_a_turn_is_told_where_its_task_came_from() -> None:
+    assert delegation_chain.for_a_program() == {}
+    with delegation_chain.working_for({"delegation_chain": ["ws-1"], "source_workspace_id": "ws-2"}):
+        environ = delegation_chain.for_a_program()
+    assert environ == {"MOLECULE_DELEGATION_CHAIN": "ws-1,ws-2"}
+    assert delegation_chain.of_this_program(environ) == ("ws-1", "ws-2")
+    assert delegation_chain.of_this_program({}) == ()
+    assert delegation_chain.of_this_program({"MOLECULE_DELEGATION_CHAIN": " ws-1 ,, ../x"}) == ("ws-1",)

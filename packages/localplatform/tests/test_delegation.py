@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,7 +13,8 @@ import httpx
 import pytest
 
 from molecule_runtime.localplatform import LocalSettings, serve
-from molecule_runtime.localplatform.delegation import INTERRUPTED
+from molecule_runtime.localplatform.delegation import INTERRUPTED, MAX_METADATA_CHARS
+from molecule_runtime.localplatform.store import delegations
 
 from .support import WAIT_SECONDS, Member, Received, World, fake_agent, frame_of, http_answer, message, said
 
@@ -227,6 +230,52 @@ async def test_a_message_cannot_settle_somebody_elses_delegation(world: World, a
     url = f"/workspaces/{right.id}/a2a/queue/{queued.json()['queue_id']}"
     assert (await world.http.get(url, headers=parent.auth)).json()["status"] == "completed"
     assert (await ledger(world, left))[0]["status"] == "queued"
+
+
+async def test_what_the_caller_adds_to_the_message_is_in_it_but_for_the_platforms_own_words(
+    world: World, agent: FakeAgent
+) -> None:
+    _, left, right = await world.family()
+    await world.register(right, agent)
+    added = {"delegation_chain": ["ws-1", left.id], "source_workspace_id": "forged", "delegation_id": "forged"}
+    started = (await delegate(world, left, right.id, metadata=added)).json()
+    await world.settle()
+    (request,) = agent.received
+    assert request.body["params"]["message"]["metadata"] == {
+        "delegation_chain": ["ws-1", left.id],
+        "source_workspace_id": left.id,
+        "delegation_id": started["delegation_id"],
+    }
+    refused = await delegate(world, left, right.id, metadata={"much": "x" * MAX_METADATA_CHARS})
+    assert refused.status_code == 400
+    assert refused.json()["error"].startswith("metadata: ")
+
+
+async def test_what_the_caller_adds_to_the_message_outlives_a_restart(
+    settings: LocalSettings, clock: Clock, agent: FakeAgent
+) -> None:
+    settings = replace(settings, stop_grace=0, delegation_retry_after=600)
+    async with serve(settings) as platform, httpx.AsyncClient(base_url=platform.url, trust_env=False) as http:
+        world = World(platform, http, clock)
+        _, left, right = await world.family()
+        async with fake_agent() as gone:
+            await world.register(right, gone)
+        await delegate(world, left, right.id, metadata={"delegation_chain": [left.id]})
+        with anyio.fail_after(WAIT_SECONDS):
+            # Tried once: it waits for its second time, and certainly did not arrive.
+            while True:
+                (row,) = await platform.store.read(delegations.interrupted)
+                if row.retry_count:
+                    break
+                await anyio.sleep(0.01)
+        path = platform.store.path
+    with closing(sqlite3.connect(path)) as database, database:
+        # As if the agent was back before the platform was.
+        database.execute("UPDATE workspaces SET url = ? WHERE id = ?", (agent.url, right.id))
+    async with serve(settings) as platform, httpx.AsyncClient(base_url=platform.url, trust_env=False) as http:
+        await World(platform, http, clock).settle()
+    (request,) = agent.received
+    assert request.body["params"]["message"]["metadata"]["delegation_chain"] == [left.id]
 
 
 async def test_a_stop_ends_what_was_under_way_and_says_so_after_the_next_start(

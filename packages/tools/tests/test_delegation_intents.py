@@ -238,6 +238,25 @@ async def test_a_task_is_not_handed_back_to_whom_it_came_from(
     assert agent.received[0].body["params"]["message"]["metadata"]["delegation_chain"] == ["ws-9", ours.id]
 
 
+async def test_a_delegation_that_the_platform_sends_carries_the_chain_too(
+    acme: Tenant, agent: Http, pools: ConnectionPools
+) -> None:
+    lead, ours = await acme.family()
+    await acme.register(lead, agent)
+    agent.says((200, said("ok")))
+    with delegation_chain.working_for({"source_workspace_id": "ws-9"}):
+        await done(context(pools, (acme.url, ours)), "delegate_task_async", workspace_id=lead.id, task="t")
+    await acme.settle()
+    (request,) = agent.received
+    metadata = request.body["params"]["message"]["metadata"]
+    assert metadata["delegation_chain"] == ["ws-9", ours.id]
+    # There it is refused to hand it back, by either tool.
+    there = context(pools, (acme.url, lead))
+    with delegation_chain.working_for(metadata):
+        for tool in ("delegate_task", "delegate_task_async"):
+            assert f"came from workspace {ours.id}" in await refused(there, tool, workspace_id=ours.id, task="t")
+
+
 async def test_the_peer_never_sees_our_token(acme: Tenant, agent: Http, pools: ConnectionPools) -> None:
     lead, ours = await acme.family()
     await acme.register(lead, agent)

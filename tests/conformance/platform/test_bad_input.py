@@ -132,7 +132,7 @@ async def test_values_of_another_type_never_are_an_error_of_the_servers_own(site
     member = await site.create()
     keys = {
         "activity": ("activity_type", "method", "summary", "target_id", "source_id", "status", "duration_ms"),
-        "delegate": ("target_id", "task", "idempotency_key"),
+        "delegate": ("target_id", "task", "idempotency_key", "metadata"),
         "notify": ("message", "attachments"),
         "approvals": ("action", "reason", "task_id", "context"),
         "requests": ("kind", "recipient_type", "recipient_id", "title", "detail", "priority"),

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, cast
 
+from molecule_runtime.core import env
 from molecule_runtime.core.errors import InvalidWorkspaceIdError
 from molecule_runtime.core.identity import WorkspaceId, validate_workspace_id
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Mapping, Sequence
 
 METADATA_KEY = "delegation_chain"
 """In the metadata of a message: the ids of the workspaces that handed the task on, the first one first."""
@@ -40,9 +41,28 @@ def working_for(metadata: Mapping[str, object]) -> Generator[None]:
         _current.reset(token)
 
 
-def handed_on_by(own_id: WorkspaceId) -> list[WorkspaceId]:
-    """Return the chain to send along with a task that this workspace hands on."""
-    return [*(each for each in current() if each != own_id), own_id][-MAX_LENGTH:]
+def handed_on_by(own_id: WorkspaceId, through: Sequence[WorkspaceId] | None = None) -> list[WorkspaceId]:
+    """Return the chain to send along with a task that this workspace hands on.
+
+    Args:
+        own_id: of this workspace.
+        through: the workspaces through which the task came; None for those of the running turn.
+    """
+    return [*(each for each in (current() if through is None else through) if each != own_id), own_id][-MAX_LENGTH:]
+
+
+def for_a_program() -> dict[str, str]:
+    """Return the variables by which a program that works on the running turn's task knows where it came from; none outside of one.
+
+    A `molecule-mcp` among its children reads them when it starts, as far as its client passes its own environment on.
+    """
+    return {env.MOLECULE_DELEGATION_CHAIN.name: ",".join(through)} if (through := current()) else {}
+
+
+def of_this_program(environ: Mapping[str, str] | None = None) -> tuple[WorkspaceId, ...]:
+    """Return the workspaces through which the task came that this program was started for; see `for_a_program`."""
+    listed = [part.strip() for part in env.MOLECULE_DELEGATION_CHAIN.get(environ).split(",")]
+    return read({METADATA_KEY: listed})
 
 
 def read(metadata: Mapping[str, object]) -> tuple[WorkspaceId, ...]:

@@ -222,6 +222,10 @@ MOLECULE_MCP_MAX_WAIT_SECS = Variable(
     kind="number",
     minimum=0,
 )
+MOLECULE_DELEGATION_CHAIN = Variable(
+    "MOLECULE_DELEGATION_CHAIN",
+    "Set by a workspace host for the program of a turn: ids of the workspaces that handed the task on, by commas, the sender last.",
+)
 A2A_COMPLETION_IDLE_TIMEOUT_SECONDS = Variable(
     "A2A_COMPLETION_IDLE_TIMEOUT_SECONDS",
     "Seconds without a word of the agent after which its turn has failed, over config.yaml; 0 for no limit.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import uuid
 from dataclasses import dataclass, replace
@@ -42,6 +43,9 @@ INTERRUPTED = (
     "the platform stopped before the answer arrived; the agent may have done the work: look before delegating again"
 )
 
+MAX_METADATA_CHARS = 16 * 1024
+"""Of the JSON that a caller may add to the message of a delegation."""
+
 _TASK_PREVIEW = 100
 _RESPONSE_PREVIEW = 200
 _LISTED_SUMMARY = 200
@@ -53,6 +57,8 @@ class _Job:
     delegation_id: str
     callee_id: str
     task: str
+    metadata: str | None = None
+    """JSON: what the caller wants in the metadata of the message."""
     traceparent: str = ""
     """Of the request that began it, so that the trace goes on in the callee; a restart forgets it."""
 
@@ -76,7 +82,13 @@ class Delegations:
     async def resume(self) -> None:
         """Take up what the last process left: send what never left, and end what was under way, since it may have been done."""
         for row in await self._store.read(delegations.interrupted):
-            job = _Job(caller_id=row.caller_id, delegation_id=row.delegation_id, callee_id=row.callee_id, task=row.task)
+            job = _Job(
+                caller_id=row.caller_id,
+                delegation_id=row.delegation_id,
+                callee_id=row.callee_id,
+                task=row.task,
+                metadata=row.metadata,
+            )
             if row.sent_at is None:
                 self.start(job)
             else:
@@ -126,6 +138,7 @@ class Delegations:
             job.task,
             message_id=job.delegation_id,
             metadata={
+                **({} if job.metadata is None else json.loads(job.metadata)),
                 "delegation_id": job.delegation_id,
                 "source_workspace_id": job.caller_id,
                 **({trace_context.KEY: job.traceparent} if job.traceparent else {}),
@@ -231,11 +244,15 @@ async def delegate(platform: Platform, request: Request) -> Response:
             reason="self_delegation",
             hint="do the work yourself, or choose another workspace from the peers list; do not retry",
         )
+    metadata = None if wanted.metadata is None else json.dumps(wanted.metadata)
+    if metadata is not None and len(metadata) > MAX_METADATA_CHARS:
+        raise Refusal(400, f"metadata: {len(metadata)} characters of JSON, and it holds {MAX_METADATA_CHARS}")
     job = _Job(
         caller_id=caller_id,
         delegation_id=str(uuid.uuid4()),
         callee_id=target_id,
         task=wanted.task,
+        metadata=metadata,
         traceparent=trace_context.traceparent(request.headers.get(trace_context.KEY)),
     )
     existing = await platform.store.write(_store_new, job, wanted.idempotency_key or None, platform.now())
@@ -311,6 +328,7 @@ def _store_new(
         origin="platform",
         idempotency_key=idempotency_key,
         now=now,
+        metadata=job.metadata,
     )
     row = activity.NewActivity(
         workspace_id=job.caller_id,

@@ -90,6 +90,7 @@ async def open_process(settings: McpSettings, environ: Mapping[str, str] | None 
             delegation_timeout=settings.delegation_timeout,
             max_wait=settings.max_wait,
             background=background,
+            came_through=settings.came_through,
             tier=await anyio.to_thread.run_sync(load_tier, settings.config_dir, environ),
             state_dir=settings.state_dir,
             files_root=settings.files_root,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from molecule_runtime.core import configs_dir, env
+from molecule_runtime.core import configs_dir, delegation_chain, env
 from molecule_runtime.core.identity import short_id
 from molecule_runtime.core.secretfile import expand_home
 from molecule_runtime.core.targets import WorkspaceTarget, resolve_targets
@@ -16,6 +16,8 @@ from molecule_runtime.tools.telemetry import PROCESS, Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from molecule_runtime.core.identity import WorkspaceId
 
 MAX_POLL_HINT = 60
 """Seconds; contract `runtime.md` 5.3."""
@@ -42,6 +44,7 @@ class McpSettings:
         telemetry: what traces the calls.
         poll_hint: seconds that the instructions tell the agent to wait for messages each turn; 0 for not at all.
         max_wait: seconds that one tool call waits; None for as long as it was asked.
+        came_through: where a host runs this for one turn, the workspaces through which its task came.
         agent_name: for the agent card; None for the default, which names the workspace.
     """
 
@@ -56,6 +59,7 @@ class McpSettings:
     poll_hint: int = DEFAULT_POLL_HINT
     delegation_timeout: float = 300.0
     max_wait: float | None = MAX_WAIT
+    came_through: tuple[WorkspaceId, ...] = ()
     agent_name: str | None = None
     agent_description: str = ""
     agent_skills: tuple[str, ...] = ()
@@ -90,6 +94,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> McpSettings:
             env.DELEGATION_TIMEOUT.get(environ), default=float(env.DELEGATION_TIMEOUT.default)
         ),
         max_wait=_max_wait(env.MOLECULE_MCP_MAX_WAIT_SECS.get(environ)),
+        came_through=delegation_chain.of_this_program(environ),
         agent_name=env.MOLECULE_AGENT_NAME.get(environ) or None,
         agent_description=env.MOLECULE_AGENT_DESCRIPTION.get(environ),
         agent_skills=tuple(skill for skill in skills if skill),

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
-from molecule_runtime.core import env
+from molecule_runtime.core import delegation_chain, env
 from molecule_runtime.core.identity import validate_workspace_id
 from molecule_runtime.core.registry.arguments import ToolArguments
 from molecule_runtime.tools import telemetry
@@ -71,6 +71,8 @@ class ToolContext:
         journal: the delegations and approvals that are under way; in memory where it has no folder.
         delegations: what was last seen of delegations.
         memory: which endpoints for memories each platform has, as far as it was asked.
+        came_through: for a process that serves one task, the workspaces through which that came, the sender last; a host says it for
+            each turn instead (`molecule_runtime.core.delegation_chain`).
         audit: the ledger that every call goes into; None for no ledger.
         sandbox: where code is run; None where the configuration cannot be read.
         telemetry: traces calls where the process has an OpenTelemetry SDK.
@@ -89,6 +91,7 @@ class ToolContext:
     memory: MemoryRoutes = field(default_factory=MemoryRoutes)
     journal: Journal = field(default_factory=Journal)
     delegations: DelegationWatch = field(default_factory=DelegationWatch)
+    came_through: tuple[WorkspaceId, ...] = ()
     audit: AuditTrail | None = None
     sandbox: Sandbox | None = None
     telemetry: Telemetry = telemetry.PROCESS
@@ -135,6 +138,11 @@ class Call(Generic[ArgumentsT]):
         """Return for how long the call may wait now of the `seconds` that it wants to; see `ToolContext.max_wait`."""
         most = self.context.max_wait
         return seconds if most is None else max(0.0, min(seconds, self.began + most - time.monotonic()))
+
+    @property
+    def came_through(self) -> tuple[WorkspaceId, ...]:
+        """The workspaces through which the task at hand came, the sender last."""
+        return delegation_chain.current() or self.context.came_through
 
     @property
     def client(self) -> PlatformClient:

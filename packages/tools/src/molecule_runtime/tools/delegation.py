@@ -48,7 +48,7 @@ _START_ATTEMPTS: Final = 3
 async def delegate_task(call: Call[DelegateTask]) -> ToolResult:
     """Give a task to a peer and return its answer."""
     client = call.client
-    peer_id = _receiver(client, call.arguments.workspace_id)
+    peer_id = _receiver(call, client)
     peer = await _discover(call, client, peer_id)
     name = display_name(peer.name) or peer_id
     if call.context.max_wait is not None and call.context.background is not None:
@@ -72,7 +72,7 @@ async def delegate_task(call: Call[DelegateTask]) -> ToolResult:
 async def delegate_task_async(call: Call[DelegateTask]) -> ToolResult:
     """Start a durable delegation and return its id at once."""
     client = call.client
-    peer_id = _receiver(client, call.arguments.workspace_id)
+    peer_id = _receiver(call, client)
     entry = await _begin(call, client, "async", peer_id)
     response = await _start(call, client, entry)
     data: dict[str, Any] = {
@@ -93,15 +93,15 @@ async def check_task_status(call: Call[CheckTaskStatus]) -> ToolResult:
     return ToolResult(text=json.dumps(data, ensure_ascii=False), structured=data)
 
 
-def _receiver(client: PlatformClient, value: str) -> WorkspaceId:
+def _receiver(call: Call[DelegateTask], client: PlatformClient) -> WorkspaceId:
     """Return the peer that is to do the task; not the own workspace, and nobody through whom the task came."""
-    peer_id = peer_id_of(value, "workspace_id")
+    peer_id = peer_id_of(call.arguments.workspace_id, "workspace_id")
     if peer_id == client.workspace_id:
         raise ToolRefusedError(
             "workspace_id is your own workspace: delegating to yourself would wait for yourself. "
             "Do the task, or choose a peer (list_peers)."
         )
-    chain = delegation_chain.current()
+    chain = call.came_through
     way = " -> ".join([*map(short_id, chain), "you"])
     if peer_id in chain:
         raise ToolRefusedError(
@@ -157,12 +157,15 @@ async def _collect(
 
 async def _start(call: Call[DelegateTask], client: PlatformClient, entry: records.Entry) -> wire.DelegateResponse:
     """Have the platform begin a delegation; its key makes it safe to ask again when nobody knows whether it did."""
+    metadata = {delegation_chain.METADATA_KEY: delegation_chain.handed_on_by(client.target.id, call.came_through)}
     attempt = 0
     while True:
         attempt += 1
         try:
             async with call.context.delegations.turn:
-                response = await client.delegate(entry.target_id, call.arguments.task, idempotency_key=entry.intent)
+                response = await client.delegate(
+                    entry.target_id, call.arguments.task, idempotency_key=entry.intent, metadata=metadata
+                )
         except (PlatformTimeoutError, PlatformUnreachableError, UnavailableError) as exc:
             if attempt < _START_ATTEMPTS:
                 pause = 2.0 ** (attempt - 2) * random.uniform(0.75, 1.25)  # noqa: S311 - jitter

@@ -109,7 +109,9 @@ class Exchange:
             return Ended(answer=envelope.Accepted(mode="busy" if entry.queue_id else "poll", queue_id=entry.queue_id))
         metadata = {
             "delegation_id": entry.delegation_id,
-            delegation_chain.METADATA_KEY: delegation_chain.handed_on_by(self._client.target.id),
+            delegation_chain.METADATA_KEY: delegation_chain.handed_on_by(
+                self._client.target.id, self._call.came_through
+            ),
         }
         try:
             answer = await self._client.send_message(

@@ -21,7 +21,7 @@ from molecule_runtime.a2a.executors.failures import (
 )
 from molecule_runtime.a2a.executors.process_group import ProcessGroup
 from molecule_runtime.a2a.executors.streaming import StreamingExecutor
-from molecule_runtime.core import env
+from molecule_runtime.core import delegation_chain, env
 from molecule_runtime.core.errors import ConfigurationError
 from molecule_runtime.core.redaction import MIN_VALUE_CHARS, redact
 
@@ -114,7 +114,8 @@ class CliExecutor(StreamingExecutor):
         argv = list(self._argv(turn, session))
         current = env.current()
         _refuse_secrets(argv, {**current, **self._environ})
-        environ = {name: current[name] for name in self._variables if name in current} | self._environ
+        environ = {name: current[name] for name in self._variables if name in current}
+        environ |= delegation_chain.for_a_program() | self._environ
         group = await ProcessGroup.start(argv, environ=environ, folder=self._folder, line_bytes=self._limits.line_bytes)
         try:
             async with _Run(group, self._limits, self._prompt(turn)) as run:

@@ -434,12 +434,23 @@ class PlatformClient:
     # --- other agents -----------------------------------------------------------------------------------------------------
 
     async def delegate(
-        self, target_id: str, task: str, *, idempotency_key: str, timeout: float = DEFAULT_TIMEOUT
+        self,
+        target_id: str,
+        task: str,
+        *,
+        idempotency_key: str,
+        metadata: Mapping[str, Any] | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
     ) -> wire.DelegateResponse:
-        """`POST /workspaces/:id/delegate`: start a durable delegation. 202 (new) and 200 (same key again) are both success."""
+        """`POST /workspaces/:id/delegate`: start a durable delegation. 202 (new) and 200 (same key again) are both success.
+
+        `metadata` goes into that of the message; a platform that does not know it ignores it.
+        """
         request = wire.DelegateRequest(
             target_id=validate_workspace_id(target_id), task=task, idempotency_key=idempotency_key
         )
+        if metadata is not None:
+            request.metadata = dict(metadata)
         return await self._call(
             "POST",
             self._own("delegate"),

@@ -16,7 +16,7 @@ PREVIEW_CHARS = 300
 _DEADLINE = 6 * 3600 * timestamps.SECOND
 _COLUMNS = (
     "caller_id, delegation_id, callee_id, task, origin, status, idempotency_key, result_preview, error_detail, retry_count, sent_at,"
-    " deadline, created_at, updated_at"
+    " deadline, created_at, updated_at, metadata"
 )
 
 
@@ -38,6 +38,8 @@ class DelegationRow:
     deadline: int
     created_at: int
     updated_at: int
+    metadata: str | None
+    """JSON: what the caller wants in the metadata of the message."""
 
 
 def insert(
@@ -50,12 +52,13 @@ def insert(
     origin: Literal["platform", "agent"],
     idempotency_key: str | None,
     now: int,
+    metadata: str | None = None,
 ) -> bool:
     """Add a delegation; False when the caller already has one of this id."""
     changed = connection.execute(
         "INSERT INTO delegations (caller_id, delegation_id, callee_id, task, origin, status, idempotency_key, deadline, created_at,"
-        " updated_at) VALUES (?, ?, ?, ?, ?, 'dispatched', ?, ?, ?, ?) ON CONFLICT (caller_id, delegation_id) DO NOTHING",
-        (caller_id, delegation_id, callee_id, task, origin, idempotency_key, now + _DEADLINE, now, now),
+        " updated_at, metadata) VALUES (?, ?, ?, ?, ?, 'dispatched', ?, ?, ?, ?, ?) ON CONFLICT (caller_id, delegation_id) DO NOTHING",
+        (caller_id, delegation_id, callee_id, task, origin, idempotency_key, now + _DEADLINE, now, now, metadata),
     )
     return changed.rowcount > 0
 

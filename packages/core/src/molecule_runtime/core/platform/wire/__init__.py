@@ -267,6 +267,8 @@ class DelegateRequest(Request):
     target_id: NonEmpty
     task: NonEmpty
     idempotency_key: str | None = None
+    metadata: dict[str, Any] | None = None
+    """Ours: goes into the metadata of the message, such as the chain of those who handed the task on. Other platforms ignore it."""
 
 
 class RecordDelegationRequest(Request):
