@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING
 from molecule_runtime.core import console
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Mapping
 
 NAMES = ("doctor", "status", "inbox")
@@ -31,15 +31,59 @@ def add_parsers(parser: argparse.ArgumentParser) -> None:
     )
     doctor.add_argument("--offline", action="store_true", help="ask no platform")
     _add_json(doctor)
+    status = commands.add_parser(
+        "status",
+        help="show how each workspace is, as its platform and the inbox of this machine see it",
+        description="Show each workspace that this shell or a client's file configures: its status on the platform, the process of this "
+        "machine that serves it, and what waits in its inbox.",
+        epilog="Exit codes: 0 all are online, 1 one is not, 2 none is configured.",
+        allow_abbrev=False,
+    )
+    _add_json(status)
+    inbox = commands.add_parser(
+        "inbox", help="look at the messages kept on this machine, and have one handed out anew", allow_abbrev=False
+    )
+    actions = inbox.add_subparsers(dest="action", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="list the messages that wait", allow_abbrev=False)
+    listing.add_argument("--popped", action="store_true", help="those that were popped and are still kept")
+    listing.add_argument("--limit", type=_count, default=50, metavar="N", help="at most so many (default: 50)")
+    listing.add_argument("--offset", type=_count, default=0, metavar="N", help="pass by so many")
+    show = actions.add_parser("show", help="show one message whole", allow_abbrev=False)
+    again = actions.add_parser(
+        "requeue",
+        help="have a message handed out anew: end its lease, or take back that it was popped",
+        allow_abbrev=False,
+    )
+    for action in (show, again):
+        action.add_argument("activity_id", metavar="ACTIVITY_ID")
+    for action in (listing, show, again):
+        action.add_argument("--workspace", metavar="ID", help="only of this workspace")
+        action.add_argument("--platform", metavar="URL", type=_url, help="only of this platform")
+        _add_json(action)
 
 
 def run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Run the chosen sub-command; returns the exit code."""
-    match options.command:
-        case "doctor":
-            return _doctor(options, environ)
-        case _:
-            raise ValueError(f"unknown command {options.command!r}")
+    if options.command == "doctor":
+        return _doctor(options, environ)
+    from molecule_runtime.mcp.doctor import machine_of
+    from molecule_runtime.mcp.errors import McpError
+
+    machine = machine_of(environ, cwd=_here())
+    try:
+        if options.command == "status":
+            from molecule_runtime.mcp import status_command
+
+            if not machine.targets():
+                console.complain(PROGRAM, "no workspace is configured; `molecule-mcp doctor` says what is missing")
+                return 2
+            return status_command.run(machine, as_json=options.json)
+        from molecule_runtime.mcp import inbox_command
+
+        return inbox_command.run(options, machine)
+    except McpError as exc:
+        console.complain(PROGRAM, str(exc))
+        return 1
 
 
 def _doctor(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -62,6 +106,23 @@ def _here() -> Path | None:
         return Path.cwd()
     except OSError:  # somebody removed it
         return None
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError(text)
+    return number
+
+
+def _url(text: str) -> str:
+    from molecule_runtime.core.errors import ConfigurationError
+    from molecule_runtime.core.identity import validate_platform_url
+
+    try:
+        return validate_platform_url(text)
+    except ConfigurationError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from None
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:

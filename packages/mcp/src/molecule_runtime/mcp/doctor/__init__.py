@@ -64,9 +64,14 @@ CHECKS: tuple[Check[Machine], ...] = (
 
 def examine(environ: Mapping[str, str], *, cwd: Path | None = None, offline: bool = False) -> tuple[Result, ...]:
     """Run every check side by side; takes at most a minute. The workspaces are those of this environment and of the clients' files."""
+    return results_of(CHECKS, machine_of(environ, cwd=cwd, offline=offline))
+
+
+def machine_of(environ: Mapping[str, str], *, cwd: Path | None = None, offline: bool = False) -> Machine:
+    """Return this machine with the settings that its clients' files have."""
     machine = Machine(environ=environ, cwd=cwd, offline=offline)
     machine.clients = clients_of(machine)
-    return results_of(CHECKS, machine)
+    return machine
 
 
 def version() -> str:
@@ -88,4 +93,4 @@ def as_json(results: Sequence[Result]) -> str:
     )
 
 
-__all__ = ["CHECKS", "as_json", "examine", "version"]
+__all__ = ["CHECKS", "as_json", "examine", "machine_of", "version"]

@@ -36,6 +36,7 @@ _NOT_INHERITED = frozenset(
         env.WORKSPACE_ID,
         env.PLATFORM_URL,
         env.MOLECULE_WORKSPACES,
+        env.MOLECULE_WORKSPACES_FILE,
         env.MOLECULE_WORKSPACE_TOKEN,
         env.MOLECULE_WORKSPACE_TOKEN_FILE,
     )

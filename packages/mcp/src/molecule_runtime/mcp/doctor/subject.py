@@ -26,7 +26,7 @@ AT_ONCE = 16
 
 SHELL = "this shell"
 
-_NAMING = (env.WORKSPACE_ID, env.MOLECULE_WORKSPACES)
+_NAMING = (env.WORKSPACE_ID, env.MOLECULE_WORKSPACES, env.MOLECULE_WORKSPACES_FILE)
 
 
 @dataclass(frozen=True, slots=True)
