@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from tests.support.tenants import WAIT_SECONDS, Http, Member, Received, Tenant
+from tests.support.tenants import WAIT_SECONDS, Http, Member, Received, Tenant, bearer
 
 from molecule_runtime.core import untrusted
 from molecule_runtime.tools import dispatch
@@ -86,6 +86,28 @@ async def test_a_peer_that_polls_gets_the_task_once_and_its_answer_is_waited_for
     again = await done(ctx, "check_task_status", workspace_id=lead.id, task_id=delegation_id)
     assert "do not act on it a second time" in again.structured["note"]
     assert len([row for row in await acme.activity(lead) if row["method"] == "message/send"]) == 1
+
+
+@pytest.mark.parametrize("named", ["taskId", "contextId", "referenceTaskIds", "metadata"])
+async def test_a_peer_that_answers_by_a_message_of_its_own_is_understood_where_it_names_the_task(
+    acme: Tenant, pools: ConnectionPools, named: str
+) -> None:
+    lead, ours = await acme.family()
+    await acme.register(lead)
+    await acme.register(ours)
+    ctx = context(pools, (acme.url, ours), delegation_timeout=0.3)
+    waiting = await done(ctx, "delegate_task", workspace_id=lead.id, task="when you can")
+    delegation_id = waiting.structured["delegation_id"]
+    name: Any = {"referenceTaskIds": ["x", delegation_id], "metadata": {"answers": delegation_id}}.get(
+        named, delegation_id
+    )
+    for text, fields in (("another matter", {}), ("the answer", {named: name})):
+        message = {"role": "user", "messageId": text, "parts": [{"kind": "text", "text": text}], **fields}
+        body = {"jsonrpc": "2.0", "id": "1", "method": "message/send", "params": {"message": message}}
+        assert (await acme.http.post(f"/workspaces/{ours.id}/a2a", json=body, headers=bearer(lead))).is_success
+    found = await done(ctx, "check_task_status", workspace_id=lead.id, task_id=delegation_id)
+    assert found.structured["status"] == "completed"
+    assert untrusted.parse(found.structured["response_preview"])[0].content == "the answer"
 
 
 async def test_a_busy_peer_is_waited_for_and_gets_the_task_once(

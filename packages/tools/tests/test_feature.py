@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
+from tests.support.tenants import WAIT_SECONDS, Http, Received, Tenant, target
 
 from molecule_runtime.core.adapter import AdapterConfig
 from molecule_runtime.core.config import WorkspaceConfig
 from molecule_runtime.core.errors import ConfigurationError, PlatformError
+from molecule_runtime.core.platform.client import PlatformClient
 from molecule_runtime.core.testing import FakePlatform
 from molecule_runtime.tools.audit.verify import records
 from molecule_runtime.tools.feature import approval_gate, tools
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from molecule_runtime.core.platform.pools import ConnectionPools
 
 pytestmark = pytest.mark.anyio
 
@@ -59,3 +64,31 @@ async def test_the_gate_of_a_workspace_follows_its_configuration_and_asks_where_
             await approval_gate(config).require("Deploy")
         config.workspace_config = WorkspaceConfig.model_validate({"hitl": {"bypass_roles": ["operator"]}})
         await approval_gate(config).require("Deploy")
+
+
+async def test_a_delegation_waits_for_as_long_as_the_configuration_says(
+    acme: Tenant, agent: Http, pools: ConnectionPools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lead, ours = await acme.family()
+    await acme.register(lead, agent)
+
+    async def never(request: Received) -> tuple[int, Any] | None:
+        del request
+        await anyio.sleep_forever()
+        return None
+
+    agent.answer = never
+    (tmp_path / "config.yaml").write_text("rbac: {roles: [operator]}\n", encoding="utf-8")
+    config = AdapterConfig(model="m", config_path=str(tmp_path), platform=PlatformClient(target(acme.url, ours), pools))
+    with anyio.fail_after(WAIT_SECONDS):
+        monkeypatch.setenv("DELEGATION_TIMEOUT", "0.3")
+        by_name = {tool.name: tool for tool in tools(config)}
+        answer = await by_name["delegate_task"].call(workspace_id=lead.id, task="x")
+        assert answer.is_error
+        config.workspace_config = WorkspaceConfig.model_validate(
+            {"delegation": {"timeout": 0.2}, "rbac": {"roles": ["operator"]}}
+        )
+        by_name = {tool.name: tool for tool in tools(config)}
+        answer = await by_name["delegate_task"].call(workspace_id=lead.id, task="y")
+    assert answer.is_error
+    assert len(agent.received) == 2

@@ -15,6 +15,7 @@ Json: TypeAlias = Mapping[str, Any]
 
 _FAILED_STATES = {"failed", "rejected", "canceled", "cancelled"}
 _AGENT_ERROR_PREFIX = "Agent error"
+_MAX_REFERENCES = 64
 _MAX_WRAPPERS = 4
 """How deep a result may be wrapped in `task` or `message`; one is documented."""
 
@@ -85,7 +86,17 @@ class Inbound:
     files: tuple[File, ...] = ()
     message_id: str = ""
     context_id: str = ""
+    task_id: str = ""
+    reference_task_ids: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def refers_to(self, identifier: str) -> bool:
+        """Tell whether the sender says that this belongs to something: as its task, its conversation, a reference, or in its metadata."""
+        named = (self.task_id, self.context_id, *self.reference_task_ids)
+        return identifier in named or any(
+            identifier in cast("list[object]", value) if isinstance(value, list) else value == identifier
+            for value in self.metadata.values()
+        )
 
 
 def message_send(
@@ -145,6 +156,10 @@ def read_message(body: object) -> Inbound:
         files=_files(parts),
         message_id=_text(message.get("messageId")),
         context_id=_text(message.get("contextId")),
+        task_id=_text(message.get("taskId")),
+        reference_task_ids=tuple(_text(each) for each in cast("list[object]", references)[:_MAX_REFERENCES])
+        if isinstance(references := message.get("referenceTaskIds"), list)
+        else (),
         metadata=cast("Json", metadata) if isinstance(metadata, Mapping) else {},
     )
 

@@ -24,9 +24,6 @@ ENDED: Final = frozenset({"completed", "failed"})
 LISTED: Final = 50
 """What the platform shows at most (contract `platform-api.md` 6.2)."""
 
-IN_REPLY_TO: Final = "in_reply_to"
-"""In the metadata of a message that answers another, which was only acknowledged: the id of that one. Our host writes it."""
-
 _AT_ONCE: Final = 16
 """Half of the short requests that one origin takes at once, so that others have room."""
 
@@ -101,11 +98,15 @@ class DelegationWatch:
         return Seen(row=row)
 
     async def reply_to(self, client: PlatformClient, message_id: str, target_id: str) -> envelope.Reply | None:
-        """Return what a peer that reads its inbox answered to a message, as a message of its own; None before that."""
+        """Return what a peer that reads its inbox answered to a message, as a message of its own; None before that.
+
+        Only what names the message counts: its id is ours, and nobody names it by chance. What a peer says without that, such as a
+        delegation of its own, may be an answer or another matter, and is left to the agent that reads it.
+        """
         rows = await client.activity(type="a2a_receive", peer_id=target_id, limit=_REPLY_ROWS)
         for row in rows:
             said = envelope.read_message(row.request_body)
-            if row.source_id == target_id and said.metadata.get(IN_REPLY_TO) == message_id:
+            if row.source_id == target_id and said.refers_to(message_id):
                 return envelope.Reply(text=said.text, files=said.files)
         return None
 

@@ -14,7 +14,7 @@ from molecule_runtime.core.config import load_config
 from molecule_runtime.core.errors import ConfigurationError
 from molecule_runtime.tools.approvals import ApprovalGate
 from molecule_runtime.tools.audit import AuditTrail, open_trail
-from molecule_runtime.tools.context import RuntimeIdentity, ToolContext, tier_of
+from molecule_runtime.tools.context import DELEGATION_TIMEOUT, RuntimeIdentity, ToolContext, tier_of
 from molecule_runtime.tools.dispatcher import available_tools, dispatch
 from molecule_runtime.tools.files import files_root
 from molecule_runtime.tools.journal import Journal
@@ -64,6 +64,7 @@ def tools(config: AdapterConfig, *, children: Sequence[wire.Peer] = ()) -> list[
         clients={platform.workspace_id: platform},
         permissions=Permissions.read_only() if read is None else Permissions.from_config(read.rbac),
         identity=RuntimeIdentity(model=config.model, workspace_id=config.workspace_id),
+        delegation_timeout=_delegation_timeout(read),
         tier=tier_of(read),
         state_dir=state_dir,
         journal=Journal(state_dir),
@@ -106,6 +107,13 @@ def approval_gate(config: AdapterConfig) -> ApprovalGate:
         roles=read.rbac.roles,
         bypass_roles=read.hitl.bypass_roles,
     )
+
+
+def _delegation_timeout(config: WorkspaceConfig | None) -> float:
+    """Return what the configuration or `DELEGATION_TIMEOUT` says; else the tools' own, which is longer than that of the schema."""
+    if config is not None and "timeout" in config.delegation.model_fields_set:
+        return config.delegation.timeout
+    return DELEGATION_TIMEOUT
 
 
 def _audit(config: AdapterConfig) -> AuditTrail | None:
