@@ -1,20 +1,31 @@
-"""Runs `molecule-local` as a process of its own against a platform that runs in the test."""
+"""Runs `molecule-local` against a platform that runs in the test.
+
+What goes on, is stopped or is looked at from outside is a process of its own (`started`). What is run to its end (`ran`) is the same
+`main()` in a thread with streams and an environment of its own: a Python that starts and imports is most of what such a command costs.
+`test_cli.py` runs those commands as processes.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
-from contextlib import asynccontextmanager
+import threading
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import anyio
+import anyio.to_thread
 from anyio.streams.buffered import BufferedByteReceiveStream
 
+from molecule_runtime.localplatform import cli
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Generator
     from pathlib import Path
 
     from anyio.abc import Process
@@ -114,12 +125,34 @@ async def started(data: Path, *arguments: str, **environ: str) -> AsyncGenerator
 
 
 async def ran(data: Path, *arguments: str, stdin: bytes = b"", **environ: str) -> Done:
-    """Run a command to its end."""
+    """Run a command to its end, in this process."""
     with anyio.fail_after(SECONDS):
-        done = await anyio.run_process(
-            [*COMMAND, *arguments], input=stdin, check=False, env=environment(data, **environ)
+        return await anyio.to_thread.run_sync(
+            _run, arguments, stdin, environment(data, **environ), abandon_on_cancel=True
         )
-    return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def _run(arguments: tuple[str, ...], stdin: bytes, environ: dict[str, str]) -> Done:
+    with _ONE_AT_A_TIME, _streams(stdin, environ["PYTHONIOENCODING"]) as (out, err):
+        with mock.patch.dict(os.environ, environ, clear=True):
+            code = cli.main(list(arguments))
+        return Done(code, out.getvalue().decode(), err.getvalue().decode())
+
+
+@contextmanager
+def _streams(stdin: bytes, encoding: str) -> Generator[tuple[io.BytesIO, io.BytesIO]]:
+    """Standard streams as a process with pipes has them."""
+    out, err = io.BytesIO(), io.BytesIO()
+    with (
+        mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding)),
+        mock.patch.object(sys, "stdout", io.TextIOWrapper(out, encoding)),
+        mock.patch.object(sys, "stderr", io.TextIOWrapper(err, encoding, errors="backslashreplace", write_through=True)),
+    ):
+        yield out, err
+        sys.stdout.flush()
 
 
 @dataclass(frozen=True)
@@ -133,6 +166,7 @@ class Shell:
         return self.world.platform.settings.data
 
     async def run(self, *arguments: str, stdin: bytes = b"", **environ: str) -> Done:
+        """Run a command to its end, in this process."""
         end = arguments.index("--") if "--" in arguments else len(arguments)
         options = ("--url", self.world.platform.url)
         return await ran(self.folder, *arguments[:end], *options, *arguments[end:], stdin=stdin, **environ)
