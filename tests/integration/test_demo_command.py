@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -12,6 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.in_process import Done, run_main
+
+from molecule_runtime.localplatform.cli import main
+from molecule_runtime.localplatform.demo.narrator import Narrator
 
 COMMAND = [sys.executable, "-m", "molecule_runtime.localplatform", "demo"]
 SECONDS = 100
@@ -27,6 +32,11 @@ def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         env={**os.environ, **environ},
     )
+
+
+def refused(*arguments: str) -> Done:
+    """Run it in this process, for what ends before there is any other."""
+    return run_main(main, "demo", "--once", *arguments, environ=os.environ)
 
 
 def events(stdout: str) -> list[dict[str, Any]]:
@@ -65,11 +75,34 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(data: Path) -> subprocess.CompletedProcess[str]:
-    """A run in events, about a table of the user's own."""
+    """A run in events about a table of the user's own; it stays up, loses a host, and is stopped by Ctrl-C."""
     table = data.parent / "fruit.csv"
     table.write_text("fruit,price_eur\napple,2\npear,3\nfig,7\n")
     question = "Which fruit has the highest price"
-    return run("--once", "--json", "--data", str(data), "--csv", str(table), "--question", question)
+    arguments = ["--json", "--data", str(data), "--csv", str(table), "--question", question]
+    with (
+        (data.parent / "stderr").open("w+") as stderr,
+        subprocess.Popen(
+            [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=stderr, text=True, stdin=subprocess.DEVNULL
+        ) as process,
+    ):
+        assert process.stdout is not None
+        said: list[str] = []
+        try:
+            for line in process.stdout:
+                said.append(line)
+                event = json.loads(line)["event"]
+                if event == "staying":
+                    assert process.poll() is None
+                    atlas = [pid for pid in processes_that_mention(str(data)) if is_host_of("atlas", pid)]
+                    os.kill(int(atlas[0]), signal.SIGKILL)
+                elif event == "host_ended":
+                    process.send_signal(signal.SIGINT)
+            code = process.wait(SECONDS)
+        finally:
+            process.kill()
+        stderr.seek(0)
+        return subprocess.CompletedProcess(arguments, code, "".join(said), stderr.read())
 
 
 def test_the_demo_runs_to_its_end_and_says_so_in_events(finished: subprocess.CompletedProcess[str], data: Path) -> None:
@@ -117,29 +150,14 @@ def test_the_demo_prints_names_and_arrows_for_people() -> None:
     assert finished.stderr == ""
 
 
-def test_the_demo_stays_up_until_ctrl_c_and_then_leaves_nothing_behind(tmp_path: Path) -> None:
-    data = tmp_path / "demo"
-    with subprocess.Popen(
-        [*COMMAND, "--json", "--data", str(data)], stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL
-    ) as process:
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                if json.loads(line)["event"] == "staying":
-                    break
-            assert process.poll() is None
-            # A host that dies now is said at once; the rest of the team stays.
-            atlas = [pid for pid in processes_that_mention(str(data)) if is_host_of("atlas", pid)]
-            os.kill(int(atlas[0]), signal.SIGKILL)
-            ended = json.loads(process.stdout.readline())
-            while ended["event"] == "platform_event":
-                ended = json.loads(process.stdout.readline())
-            assert (ended["event"], ended["who"], ended["code"]) == ("host_ended", "atlas", -signal.SIGKILL)
-            process.send_signal(signal.SIGINT)
-            assert process.wait(SECONDS) == 0
-        finally:
-            process.kill()
-    assert not processes_that_mention(str(data))
+def test_the_demo_stays_up_until_ctrl_c_and_says_at_once_which_host_died(
+    finished: subprocess.CompletedProcess[str],
+) -> None:
+    seen = [event for event in events(finished.stdout) if event["event"] != "platform_event"]
+    staying = [event["event"] for event in seen].index("staying")
+    # The rest of the team stays.
+    (ended,) = [event for event in seen[staying + 1 :] if event["event"] == "host_ended"]
+    assert (ended["event"], ended["who"], ended["code"]) == ("host_ended", "atlas", -signal.SIGKILL)
 
 
 def test_a_table_of_the_users_own_is_answered_about(finished: subprocess.CompletedProcess[str]) -> None:
@@ -162,11 +180,16 @@ def test_a_step_that_fails_makes_the_demo_fail_with_the_reason(tmp_path: Path) -
     assert "Traceback" not in finished.stderr
 
 
-def test_the_demo_runs_to_its_end_on_a_terminal_without_arrows() -> None:
-    finished = run("--once", PYTHONIOENCODING="ascii")
-    assert finished.returncode == 0, finished.stdout + finished.stderr
-    assert "scout --> calc" in finished.stdout
-    assert "scout <-- calc" in finished.stdout
+def test_a_terminal_without_arrows_gets_others() -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    narrator = Narrator(as_json=False, out=out)
+    narrator.message("scout", "calc", "¿cuánto es 17 * 23?")
+    narrator.answer("scout", "calc", "391", milliseconds=5)
+    out.seek(0)
+    said = out.read()
+    assert "scout --> calc" in said
+    assert "17 * 23" in said
+    assert "scout <-- calc" in said
 
 
 def test_a_reader_that_leaves_ends_the_demo_with_one_line(tmp_path: Path) -> None:
@@ -189,7 +212,7 @@ def test_a_reader_that_leaves_ends_the_demo_with_one_line(tmp_path: Path) -> Non
 
 def test_a_data_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    finished = run("--once", "--data", str(tmp_path / "file"))
+    finished = refused("--data", str(tmp_path / "file"))
     assert finished.returncode == 2
     assert finished.stderr.startswith(f"molecule-local demo: --data {str(tmp_path / 'file')!r} cannot be used")
     assert len(finished.stderr.splitlines()) == 1
@@ -205,7 +228,7 @@ def test_a_data_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_arguments_are_refused_with_exit_2_and_the_value(arguments: list[str], names: str) -> None:
-    finished = run("--once", *arguments)
+    finished = refused(*arguments)
     assert finished.returncode == 2
     assert names in finished.stderr
     assert "Traceback" not in finished.stderr
@@ -216,7 +239,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        finished = run("--once", "--port", port, "--data", str(tmp_path / "demo"))
+        finished = refused("--port", port, "--data", str(tmp_path / "demo"))
     assert finished.returncode == 2
     assert port in finished.stderr
     assert "Traceback" not in finished.stderr

@@ -203,30 +203,23 @@ async def test_the_team_of_the_readme_comes_online_and_works_together(tmp_path: 
     await nothing_is_left(tmp_path)
 
 
-async def test_a_host_that_is_killed_comes_back_and_answers(tmp_path: Path) -> None:
-    async with up(tmp_path, CALC) as team:
-        before = await team.event("online")
-        # What an agent leaves in its folder is not imported in the place of a module.
-        (team.data / "team" / "calc" / "json.py").write_text("raise SystemExit(9)\n")
-        os.kill(before["pid"], signal.SIGKILL)
-        ended = await team.event("ended")
-        assert ended["code"] == -signal.SIGKILL
-        after = await team.event("online")
-        assert after["pid"] != before["pid"]
-        assert after["port"] == before["port"]
-        assert "42" in await team.ask("calc", "What is 6 * 7?")
-
-
-async def test_a_member_that_crashes_at_once_is_given_up_and_the_others_work_on(tmp_path: Path) -> None:
+async def test_members_that_cannot_start_are_given_up_with_the_reason_and_the_others_work_on(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text(
         "import sys\nprint('the model refused', file=sys.stderr)\nraise SystemExit(7)\n"
     )
-    seed = CALC.replace("]", ", {name: broken, adapter: ./broken.py, restart: {attempts: 2}}]")
-    async with up(tmp_path, seed) as team:
-        given_up = await team.event("given_up")
-        assert (given_up["member"], given_up["code"]) == ("broken", 1)
-        assert "the model refused" in given_up["tail"]
-        assert len([event for event in team.seen if event.get("event") == "ended"]) == 1
+    async with AsyncExitStack() as stack:
+        other = stack.enter_context(socket.socket())
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        broken = "{name: broken, adapter: ./broken.py, restart: {attempts: 2}}"
+        taken = f"{{name: taken, runtime: calculator, port: {port}, restart: {{attempts: 1}}}}"
+        team = await stack.enter_async_context(up(tmp_path, CALC.replace("]", f", {broken}, {taken}]")))
+        given_up = {event["member"]: event for event in [await team.event("given_up"), await team.event("given_up")]}
+        assert given_up["broken"]["code"] == 1
+        assert "the model refused" in given_up["broken"]["tail"]
+        assert f"port {port} is taken" in given_up["taken"]["text"]
+        assert [event["member"] for event in team.seen if event.get("event") == "ended"] == ["broken"]
         if not [event for event in team.seen if event.get("event") == "online"]:
             await team.event("online", member="calc")
         assert "42" in await team.ask("calc", "What is 6 * 7?")
@@ -238,12 +231,19 @@ async def test_a_member_that_crashes_at_once_is_given_up_and_the_others_work_on(
         assert await team.ask("broken", "hello") == "HELLO"
 
 
-async def test_a_second_start_on_the_same_folder_finds_the_same_workspaces(tmp_path: Path) -> None:
+async def test_a_host_that_is_killed_comes_back_and_a_second_start_finds_the_same_workspaces(tmp_path: Path) -> None:
     async with up(tmp_path, CALC) as team:
+        before = await team.event("online")
+        # What an agent leaves in its folder is not imported in the place of a module.
+        (team.data / "team" / "calc" / "json.py").write_text("raise SystemExit(9)\n")
+        os.kill(before["pid"], signal.SIGKILL)
+        assert (await team.event("ended"))["code"] == -signal.SIGKILL
         first = await team.event("online")
-        await team.ask("calc", "What is 6 * 7?")
+        assert first["pid"] != before["pid"]
+        assert first["port"] == before["port"]
+        assert "42" in await team.ask("calc", "What is 6 * 7?")
         ids, token = team.ids, (team.data / "team" / "calc" / ".auth_token").read_bytes()
-        handles = Handles(team.pids)
+        handles = Handles([first["pid"]])
         assert await team.stop() == 0
         await handles.all_end()
     await nothing_is_left(tmp_path)
@@ -305,23 +305,12 @@ async def test_the_platform_starts_stops_and_rests_the_processes_of_members(tmp_
         await team.event("stopped")
 
 
-async def test_a_port_that_is_taken_is_said_and_the_platform_answers_all_the_same(tmp_path: Path) -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        port = other.getsockname()[1]
-        seed = f"workspaces: [{{name: calc, runtime: calculator, port: {port}, restart: {{attempts: 1}}}}]\n"
-        async with up(tmp_path, seed) as team:
-            given_up = await team.event("given_up")
-            assert f"port {port} is taken" in given_up["text"]
-            assert (await team.http.get("/health")).status_code == 200
-
-
 async def test_pruning_removes_who_left_the_file(tmp_path: Path) -> None:
-    async with up(tmp_path, CALC.replace("]", ", {name: scout, external: true}]")) as team:
+    stays = "workspaces: [{name: stays, external: true}]\n"
+    async with up(tmp_path, stays.replace("]", ", {name: scout, external: true}]")) as team:
         await team.event("team")
         scout = team.ids["scout"]
-    async with up(tmp_path, CALC, "--prune") as team:
+    async with up(tmp_path, stays, "--prune") as team:
         assert (await team.event("pruned"))["member"] == "scout"
         await team.event("team")
         assert (await team.http.get(f"/workspaces/{scout}")).status_code == 410

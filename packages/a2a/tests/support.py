@@ -10,6 +10,7 @@ import subprocess
 import sys
 import uuid
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,8 +21,9 @@ import pytest
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from tests.support.in_process import run_main
 
-from molecule_runtime.a2a import boot
+from molecule_runtime.a2a import boot, cli
 from molecule_runtime.a2a.settings import load_settings
 from molecule_runtime.a2a.stopping import StopSignal
 from molecule_runtime.core.config import load_config
@@ -326,3 +328,19 @@ async def process(workspace: Workspace, *arguments: str, **changes: str) -> Asyn
         if popen.poll() is None:
             popen.kill()
         popen.wait(DEADLINE)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that ended by itself."""
+
+    code: int
+    log: str
+
+
+async def ended(workspace: Workspace, **changes: str) -> Ended:
+    """Run the command, in this process: for what ends it before it serves, and what it says then."""
+    call = partial(run_main, cli.main, environ=workspace.environ(**changes))
+    with anyio.fail_after(DEADLINE):
+        done = await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
+    return Ended(done.returncode, done.stdout + done.stderr)

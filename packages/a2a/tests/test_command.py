@@ -16,7 +16,7 @@ from molecule_runtime.a2a import cli
 from molecule_runtime.core.envelope import Failure, read_answer
 from molecule_runtime.core.version import version_of
 
-from .support import COMMAND, DEADLINE, ECHO, FakePlatform, Process, Workspace, ask, process, ready, serving, text_of
+from .support import COMMAND, DEADLINE, ECHO, FakePlatform, Workspace, ask, ended, process, ready, serving, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,11 +37,11 @@ GATED_ANSWER = ECHO.replace(
 )
 
 
-def complaint(host: Process) -> str:
+def complaint(log: str) -> str:
     """Return the one line that the command says to its user, without the log."""
-    lines = [line for line in host.log().splitlines() if line.startswith("molecule-runtime: ")]
-    assert len(lines) == 1, host.log()
-    assert "Traceback" not in host.log()
+    lines = [line for line in log.splitlines() if line.startswith("molecule-runtime: ")]
+    assert len(lines) == 1, log
+    assert "Traceback" not in log
     return lines[0]
 
 
@@ -187,11 +187,11 @@ async def test_a_bad_setting_is_one_clear_line(
     make_workspace: Make, changes: dict[str, str], code: int, words: list[str]
 ) -> None:
     workspace = make_workspace()
-    async with process(workspace, **changes) as host:
-        assert await host.exit_code() == code
-        line = complaint(host)
-        assert all(word in line for word in words), line
-        assert "hunter22" not in host.log()
+    done = await ended(workspace, **changes)
+    assert done.code == code
+    line = complaint(done.log)
+    assert all(word in line for word in words), line
+    assert "hunter22" not in done.log
 
 
 @pytest.mark.parametrize(
@@ -208,10 +208,10 @@ async def test_a_bad_setting_is_one_clear_line(
 async def test_a_bad_config_file_is_one_clear_line(make_workspace: Make, text: str, words: list[str]) -> None:
     workspace = make_workspace("")
     (workspace.root / "configs" / "config.yaml").write_text(text)
-    async with process(workspace) as host:
-        assert await host.exit_code() == 2
-        line = complaint(host)
-        assert all(word in line for word in words), line
+    done = await ended(workspace)
+    assert done.code == 2
+    line = complaint(done.log)
+    assert all(word in line for word in words), line
 
 
 async def test_a_config_file_that_may_not_be_read_is_one_clear_line(make_workspace: Make) -> None:
@@ -221,7 +221,7 @@ async def test_a_config_file_that_may_not_be_read_is_one_clear_line(make_workspa
     path.mkdir()
     async with process(workspace) as host:
         assert await host.exit_code() == 2
-        assert "cannot be read" in complaint(host)
+        assert "cannot be read" in complaint(host.log())
 
 
 async def test_a_port_that_is_taken_is_one_clear_line(make_workspace: Make, platform: FakePlatform) -> None:
@@ -229,7 +229,7 @@ async def test_a_port_that_is_taken_is_one_clear_line(make_workspace: Make, plat
     with socket.create_server(("127.0.0.1", workspace.port)):
         async with process(workspace) as host:
             assert await host.exit_code() == 1
-            assert f"a2a.port {workspace.port} is taken" in complaint(host)
+            assert f"a2a.port {workspace.port} is taken" in complaint(host.log())
     assert platform.registrations == []
 
 
@@ -252,17 +252,17 @@ async def test_an_adapter_that_cannot_be_loaded_is_one_clear_line(
     make_workspace: Make, source: str, words: list[str]
 ) -> None:
     workspace = make_workspace(source)
-    async with process(workspace) as host:
-        assert await host.exit_code() == 1
-        line = complaint(host)
-        assert all(word in line for word in words), line
+    done = await ended(workspace)
+    assert done.code == 1
+    line = complaint(done.log)
+    assert all(word in line for word in words), line
 
 
 async def test_the_traceback_of_an_adapter_is_shown_when_it_is_asked_for(make_workspace: Make) -> None:
     workspace = make_workspace("raise OSError('disk is full')")
-    async with process(workspace, LOG_LEVEL="DEBUG") as host:
-        assert await host.exit_code() == 1
-        assert "Traceback" in host.log()
+    done = await ended(workspace, LOG_LEVEL="DEBUG")
+    assert done.code == 1
+    assert "Traceback" in done.log
 
 
 @pytest.mark.parametrize("command", [[COMMAND], [sys.executable, "-m", "molecule_runtime.a2a"]])

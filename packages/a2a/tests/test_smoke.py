@@ -1,4 +1,4 @@
-"""Smoke mode, with real processes: which faults of an image end it, and which are none."""
+"""Smoke mode: which faults of an image end it, and which are none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from molecule_runtime.a2a import smoke
 from molecule_runtime.a2a.executor import ReplyExecutor, Turn
 from molecule_runtime.core import wedge
 
-from .support import ECHO, FakePlatform, Workspace, process
+from .support import ECHO, FakePlatform, Workspace, ended, process
 
 pytestmark = pytest.mark.anyio
 
@@ -78,9 +78,12 @@ async def test_only_what_a_new_image_breaks_ends_it(
     make_workspace: Make, platform: FakePlatform, source: str, code: int, says: str
 ) -> None:
     workspace = make_workspace(source)
-    async with process(workspace, MOLECULE_SMOKE_MODE="1", MOLECULE_SMOKE_TIMEOUT_SECS="0.5") as host:
-        assert await host.exit_code() == code, host.log()
-        assert says in host.log()
+    try:
+        done = await ended(workspace, MOLECULE_SMOKE_MODE="1", MOLECULE_SMOKE_TIMEOUT_SECS="0.5")
+    finally:
+        wedge.reset_for_test()
+    assert done.code == code, done.log
+    assert says in done.log
     # Its workspace id is made up: the platform must not hear of it.
     assert (platform.registrations, platform.beats) == ([], [])
 

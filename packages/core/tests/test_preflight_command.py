@@ -1,4 +1,4 @@
-"""`molecule-runtime check` and `schema`, as commands."""
+"""`molecule-runtime check` and `schema`, as commands: most of them in this process, and each once as a process of its own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.in_process import Done, run_main
 
 from molecule_runtime.core.config import json_schema
 from molecule_runtime.core.preflight import ALL_CHECKS
@@ -44,16 +45,13 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def run(environ: dict[str, str], tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    def call(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(COMMAND), *arguments],
-            env={**environ, **changes},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=90,
-        )
+def run(environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
+    from molecule_runtime.a2a.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str, **changes: str) -> Done:
+        return run_main(main, *arguments, environ={**environ, **changes})
 
     return call
 
@@ -62,8 +60,10 @@ def write(environ: dict[str, str], text: str) -> None:
     Path(environ["WORKSPACE_CONFIG_PATH"], "config.yaml").write_text(text, encoding="utf-8")
 
 
-def test_a_workspace_that_is_well_ends_with_0_offline(run: Any) -> None:
-    done = run("check", "--offline")
+def test_a_workspace_that_is_well_ends_with_0_offline(environ: dict[str, str], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [str(COMMAND), "check", "--offline"], env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=90
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert "FAIL" not in done.stdout
     assert done.stdout.splitlines()[-1].startswith("0 failed")

@@ -1,31 +1,29 @@
 """Runs `molecule-local` against a platform that runs in the test.
 
 What goes on, is stopped or is looked at from outside is a process of its own (`started`). What is run to its end (`ran`) is the same
-`main()` in a thread with streams and an environment of its own: a Python that starts and imports is most of what such a command costs.
-`test_cli.py` runs those commands as processes.
+`main()`, in this process; `test_cli.py` runs those commands as processes.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
 import sys
-import threading
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 import anyio
 import anyio.to_thread
 from anyio.streams.buffered import BufferedByteReceiveStream
+from tests.support.in_process import run_main
 
 from molecule_runtime.localplatform import cli
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator
+    from collections.abc import AsyncGenerator
     from pathlib import Path
 
     from anyio.abc import Process
@@ -49,7 +47,7 @@ def environment(data: Path, **more: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Done:
-    """A process that ended."""
+    """A command that ended."""
 
     code: int
     out: str
@@ -126,33 +124,10 @@ async def started(data: Path, *arguments: str, **environ: str) -> AsyncGenerator
 
 async def ran(data: Path, *arguments: str, stdin: bytes = b"", **environ: str) -> Done:
     """Run a command to its end, in this process."""
+    call = partial(run_main, cli.main, *arguments, environ=environment(data, **environ), stdin=stdin)
     with anyio.fail_after(SECONDS):
-        return await anyio.to_thread.run_sync(
-            _run, arguments, stdin, environment(data, **environ), abandon_on_cancel=True
-        )
-
-
-_ONE_AT_A_TIME = threading.Lock()
-
-
-def _run(arguments: tuple[str, ...], stdin: bytes, environ: dict[str, str]) -> Done:
-    with _ONE_AT_A_TIME, _streams(stdin, environ["PYTHONIOENCODING"]) as (out, err):
-        with mock.patch.dict(os.environ, environ, clear=True):
-            code = cli.main(list(arguments))
-        return Done(code, out.getvalue().decode(), err.getvalue().decode())
-
-
-@contextmanager
-def _streams(stdin: bytes, encoding: str) -> Generator[tuple[io.BytesIO, io.BytesIO]]:
-    """Standard streams as a process with pipes has them."""
-    out, err = io.BytesIO(), io.BytesIO()
-    with (
-        mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding)),
-        mock.patch.object(sys, "stdout", io.TextIOWrapper(out, encoding)),
-        mock.patch.object(sys, "stderr", io.TextIOWrapper(err, encoding, errors="backslashreplace", write_through=True)),
-    ):
-        yield out, err
-        sys.stdout.flush()
+        done = await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
 @dataclass(frozen=True)
