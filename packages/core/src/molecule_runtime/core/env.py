@@ -226,6 +226,14 @@ MOLECULE_DELEGATION_CHAIN = Variable(
     "MOLECULE_DELEGATION_CHAIN",
     "Set by a workspace host for the program of a turn: ids of the workspaces that handed the task on, by commas, the sender last.",
 )
+MOLECULE_MCP_HTTP_TOKEN = Variable(
+    "MOLECULE_MCP_HTTP_TOKEN", "Bearer token that clients of molecule-mcp --transport http must send.", secret=True
+)
+MOLECULE_MCP_HTTP_TOKEN_FILE = Variable(
+    "MOLECULE_MCP_HTTP_TOKEN_FILE",
+    "File that holds that token; without either, one is made in molecule-mcp-http.token in CONFIGS_DIR.",
+    kind="path",
+)
 A2A_COMPLETION_IDLE_TIMEOUT_SECONDS = Variable(
     "A2A_COMPLETION_IDLE_TIMEOUT_SECONDS",
     "Seconds without a word of the agent after which its turn has failed, over config.yaml; 0 for no limit.",

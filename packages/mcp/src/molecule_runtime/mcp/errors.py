@@ -1,6 +1,7 @@
 """The errors of the mcp wheel.
 
 McpError (MoleculeError)
+├── ListenError    the HTTP transport cannot listen on its address
 └── StateError     the inbox file cannot be used
 """
 
@@ -15,3 +16,7 @@ class McpError(MoleculeError):
 
 class StateError(McpError):
     """The file that keeps the inbox cannot be opened or written."""
+
+
+class ListenError(McpError):
+    """The address of the HTTP transport is taken, does not exist here, or may not be used."""
