@@ -1,0 +1,116 @@
+"""Real `molecule-mcp --transport http` processes, and clients of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import httpx
+import httpx2
+from anyio.streams.buffered import BufferedByteReceiveStream
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+
+from .processes import INITIALIZE, INITIALIZED, MODULE, SECONDS, Place
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from anyio.abc import Process
+
+ACCEPT = {"Accept": "application/json, text/event-stream"}
+
+
+@dataclass(frozen=True)
+class Served:
+    """A process that serves HTTP.
+
+    Attributes:
+        announced: what it said of itself on stdout.
+    """
+
+    process: Process
+    where: Place
+    announced: dict[str, Any]
+
+    @property
+    def url(self) -> str:
+        return str(self.announced["url"])
+
+    @property
+    def base(self) -> str:
+        return self.url.removesuffix("/mcp")
+
+    @property
+    def token(self) -> str:
+        file = self.announced["token_file"]
+        return self.where.variables["MOLECULE_MCP_HTTP_TOKEN"] if file is None else Path(file).read_text().strip()
+
+    @property
+    def bearer(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+    def http(self, **headers: str) -> httpx.AsyncClient:
+        """A client that sends what an MCP client does, with the token."""
+        return httpx.AsyncClient(
+            base_url=self.base, headers={**self.bearer, **ACCEPT, **headers}, trust_env=False, timeout=SECONDS
+        )
+
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Ask the process to end; returns its exit code."""
+        self.process.send_signal(number)
+        with anyio.fail_after(SECONDS):
+            return await self.process.wait()
+
+
+@asynccontextmanager
+async def served(where: Place, *flags: str) -> AsyncGenerator[Served]:
+    """Run it on a free port; whatever is left of it is killed in the end."""
+    command = [sys.executable, *MODULE, "--transport", "http", "--port", "0", "--announce-json", *flags]
+    with where.log.open("ab") as log:
+        process = await anyio.open_process(command, env=where.environ, stderr=log, stdin=-3)
+    async with process:
+        try:
+            assert process.stdout is not None
+            with anyio.fail_after(SECONDS):
+                line = await BufferedByteReceiveStream(process.stdout).receive_until(b"\n", 65536)
+            yield Served(process, where, json.loads(line))
+        finally:
+            if process.returncode is None:
+                process.kill()
+            with anyio.CancelScope(shield=True):
+                await process.wait()
+
+
+@asynccontextmanager
+async def connected(server: Served, *, mode: str = "auto", **options: Any) -> AsyncGenerator[Client]:
+    """Open a session of the official client."""
+    http = httpx2.AsyncClient(headers=server.bearer, trust_env=False, timeout=SECONDS)
+    with anyio.fail_after(2 * SECONDS):
+        async with http, Client(streamable_http_client(server.url, http_client=http), mode=mode, **options) as client:
+            yield client
+
+
+async def opened(http: httpx.AsyncClient) -> str:
+    """Open a session by hand; returns its id."""
+    answer = await http.post("/mcp", json=INITIALIZE)
+    assert answer.status_code == 200, answer.text
+    session = answer.headers["mcp-session-id"]
+    ready = await http.post("/mcp", json=INITIALIZED, headers={"mcp-session-id": session})
+    assert ready.status_code == 202, ready.text
+    return str(session)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
