@@ -10,6 +10,10 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import format_trace_id
 from tests.support.tenants import WAIT_SECONDS, Http, Member, Received, Tenant
 
 from molecule_runtime.tools import (
@@ -21,6 +25,9 @@ from molecule_runtime.tools import (
     requires_approval,
 )
 from molecule_runtime.tools.approvals import fingerprint
+from molecule_runtime.tools.audit import AuditSettings, AuditTrail
+from molecule_runtime.tools.audit.verify import records
+from molecule_runtime.tools.telemetry import Telemetry
 
 from .support import context
 from .test_requests import answered
@@ -261,6 +268,46 @@ async def test_an_older_platform_is_asked_through_its_approvals_and_lets_them_la
         await gate.require("One")
     with pytest.raises(ApprovalTimeoutError):
         await gate.require("One")
+
+
+async def test_what_an_adapters_code_asks_for_is_in_the_ledger_and_in_the_trace(
+    acme: Tenant, pools: ConnectionPools, tmp_path: Path
+) -> None:
+    _, ours = await acme.family()
+    client = context(pools, (acme.url, ours)).client_of(ours.id)
+    trail = AuditTrail(AuditSettings(ledger=tmp_path / "ledger.db", key_file=tmp_path / "ledger.key", content=True))
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    seen: dict[str, Any] = {"telemetry": Telemetry(tracer_provider=provider), "audit": trail}
+    gate = ApprovalGate(client, Journal(), timeout=WAIT_SECONDS, **seen)
+    impatient = ApprovalGate(client, Journal(), timeout=0, **seen)
+    bypassed = ApprovalGate(client, Journal(), roles=("boss",), bypass_roles=("boss",), **seen)
+    with anyio.fail_after(2 * WAIT_SECONDS):
+        for action, answer in (("Deploy", "approved"), ("Delete", "rejected")):
+            async with anyio.create_task_group() as group:
+                group.start_soon(decide, acme, answer)
+                if answer == "approved":
+                    await gate.require(action, arguments={"service": "shop"})
+                else:
+                    with pytest.raises(ApprovalDeniedError):
+                        await gate.require(action)
+        with pytest.raises(ApprovalTimeoutError):
+            await impatient.require("Wait")
+        await bypassed.require("Do it", arguments={"what": object()})
+    trail.close()
+    rows = [row for row in records(tmp_path / "ledger.db") if row.operation == "tool_call"]
+    assert [row.outcome for row in rows] == ["success", "ApprovalDeniedError", "ApprovalTimeoutError", "success"]
+    assert {(row.model_used, row.agent_id, row.human_oversight_flag) for row in rows} == {
+        ("requires_approval", ours.id, True)
+    }
+    assert '"Deploy"' in str(rows[0].content).replace("\\", "")
+    spans = exporter.get_finished_spans()
+    assert {span.name for span in spans} == {"execute_tool requires_approval"}
+    outcomes = [(span.attributes or {}).get("molecule.approval.outcome") for span in spans]
+    assert outcomes == ["approved", "rejected", "expired", "bypassed"]
+    assert spans[0].context is not None
+    assert rows[0].trace_id == format_trace_id(spans[0].context.trace_id)
 
 
 async def test_a_function_that_cannot_be_guarded_is_refused_at_once(scripted: Http, pools: ConnectionPools) -> None:

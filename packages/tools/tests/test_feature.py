@@ -92,3 +92,15 @@ async def test_a_delegation_waits_for_as_long_as_the_configuration_says(
         answer = await by_name["delegate_task"].call(workspace_id=lead.id, task="y")
     assert answer.is_error
     assert len(agent.received) == 2
+
+
+@pytest.mark.parametrize("channel", ["slack", {"type": "email", "smtp_host": "mail", "to": "a@example.com"}])
+async def test_a_channel_that_nobody_delivers_to_is_refused_by_name(tmp_path: Path, channel: object) -> None:
+    read = WorkspaceConfig.model_validate({"hitl": {"channels": ["dashboard", channel]}})
+    config = AdapterConfig(model="m", config_path=str(tmp_path), workspace_config=read)
+    async with FakePlatform().client() as client:
+        config.platform = client
+        with pytest.raises(
+            ConfigurationError, match=r"hitl\.channels\[1\]\.type is '(slack|email)'.*Remove the channel"
+        ):
+            approval_gate(config)

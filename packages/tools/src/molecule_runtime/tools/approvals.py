@@ -11,7 +11,7 @@ import inspect
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, is_dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -19,19 +19,23 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 from uuid import UUID
 
-from molecule_runtime.core.errors import NotFoundError, PlatformError
+from molecule_runtime.core.errors import MoleculeError, NotFoundError, PlatformError
 from molecule_runtime.core.platform.wire.requests import CreateApprovalRequest, CreateRequest
 from molecule_runtime.core.redaction import redact_text
 from molecule_runtime.tools import approval_records as records
 from molecule_runtime.tools.approval_records import Asked
 from molecule_runtime.tools.errors import ApprovalDeniedError, ApprovalTimeoutError
 from molecule_runtime.tools.journal import Owner
+from molecule_runtime.tools.observing import Observer
 from molecule_runtime.tools.request_outcomes import EXPIRED, OPEN, Outcome, look, until_decided
-from molecule_runtime.tools.result import bounded
+from molecule_runtime.tools.result import ToolResult, bounded, failed
+from molecule_runtime.tools.telemetry import APPROVAL, PROCESS
 
 if TYPE_CHECKING:
     from molecule_runtime.core.platform.client import PlatformClient
+    from molecule_runtime.tools.audit import AuditTrail
     from molecule_runtime.tools.journal import Journal
+    from molecule_runtime.tools.telemetry import Telemetry
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,6 +49,8 @@ GRANT_SECONDS: Final = 900.0
 OPEN_SECONDS: Final = 24 * 3600.0
 """For which a request may wait for a person."""
 
+_STATUS: Final[Mapping[type[MoleculeError], str]] = {ApprovalDeniedError: "rejected", ApprovalTimeoutError: EXPIRED}
+
 MAX_SHOWN_BYTES: Final = 4096
 MAX_TITLE_CHARS: Final = 300
 
@@ -55,6 +61,8 @@ class ApprovalGate:
     Args:
         timeout: seconds until a request that `require` made lapses; `hitl.default_timeout` of config.yaml.
         roles: of this workspace; with one of `bypass_roles` (`hitl.bypass_roles`) nobody is asked.
+        telemetry: traces what `require` asks for.
+        audit: the ledger that it goes into; None for no ledger.
     """
 
     def __init__(
@@ -65,7 +73,10 @@ class ApprovalGate:
         timeout: float = DEFAULT_TIMEOUT,
         roles: Sequence[str] = (),
         bypass_roles: Sequence[str] = (),
+        telemetry: Telemetry = PROCESS,
+        audit: AuditTrail | None = None,
     ) -> None:
+        self._observer = Observer(telemetry=telemetry, audit=audit, client=client)
         self._client = client
         self._journal = journal
         self._owner = Owner.of(client)
@@ -88,22 +99,53 @@ class ApprovalGate:
             ApprovalDeniedError: a person said no, or took the request back.
             ApprovalTimeoutError: nobody decided in time.
             PlatformError: nobody can be asked.
+            TypeError: an argument has no form that a person could approve.
         """
-        if self._bypassed:
-            return
+        if not self._bypassed:
+            fingerprint(action, arguments or {})
+        refused: list[MoleculeError] = []
+
+        async def run() -> ToolResult:
+            if self._bypassed:
+                return ToolResult(
+                    text="nobody was asked: the role needs no approval", structured={"status": "bypassed"}
+                )
+            try:
+                asked = await self._approved(action, arguments, reason, progress or _nobody)
+            except MoleculeError as exc:
+                refused.append(exc)
+                request_id = exc.request_id if isinstance(exc, (ApprovalDeniedError, ApprovalTimeoutError)) else ""
+                result = failed(redact_text(str(exc)), request_id=request_id, status=_STATUS.get(type(exc), "failed"))
+                return replace(result, error_type=type(exc).__name__)
+            return ToolResult(text="approved", structured={"request_id": asked.request_id, "status": "approved"})
+
+        plain = json.loads(json.dumps(arguments or {}, default=str, skipkeys=True))
+        about = {"action": action, "reason": reason, "arguments": plain}
+        await self._observer.watch(APPROVAL, about, run, action="approve")
+        if refused:
+            raise refused[0]
+
+    async def _approved(
+        self,
+        action: str,
+        arguments: Mapping[str, Any] | None,
+        reason: str,
+        progress: Callable[[str], Awaitable[None]],
+    ) -> Asked:
+        """Ask until a person has decided, and return the request that was approved, and is used up now."""
         deadline = time.monotonic() + self._timeout
         while True:
             asked = await self.ask(action, arguments=arguments, reason=reason)
             left = max(0.0, deadline - time.monotonic())
             outcome = await until_decided(
-                self._client, asked.request_id, asked.api, seconds=left, say=progress or _nobody, questions_end=False
+                self._client, asked.request_id, asked.api, seconds=left, say=progress, questions_end=False
             )
             if outcome is None:
                 await self._take_back(asked)
                 outcome = Outcome(status=EXPIRED)
             if outcome.status == "approved" and not outcome.by_agent:
                 if await self.use(asked, outcome):
-                    return
+                    return asked
                 # Somebody else used it, or it was given long ago: this is another action of the same name.
                 continue
             await self.close(asked)

@@ -90,7 +90,7 @@ def approval_gate(config: AdapterConfig) -> ApprovalGate:
     Without a readable configuration nobody is let through without being asked.
 
     Raises:
-        ConfigurationError: there is no platform, and so nobody to ask.
+        ConfigurationError: there is no platform, and so nobody to ask, or `hitl.channels` names a channel that nobody delivers to.
     """
     if config.platform is None:
         raise ConfigurationError(
@@ -98,15 +98,29 @@ def approval_gate(config: AdapterConfig) -> ApprovalGate:
         )
     journal = Journal(Path(config.state_dir) if config.state_dir else None)
     read = _configuration(config)
+    traces, audit = configure(env.current(), service="molecule-runtime"), _audit(config)
     if read is None:
-        return ApprovalGate(config.platform, journal)
+        return ApprovalGate(config.platform, journal, telemetry=traces, audit=audit)
+    _check_channels(read)
     return ApprovalGate(
         config.platform,
         journal,
         timeout=read.hitl.default_timeout,
         roles=read.rbac.roles,
         bypass_roles=read.hitl.bypass_roles,
+        telemetry=traces,
+        audit=audit,
     )
+
+
+def _check_channels(config: WorkspaceConfig) -> None:
+    """Refuse a channel on which nobody would ever be asked: the platform shows requests on its page, and has no route to another."""
+    for number, channel in enumerate(config.hitl.channels):
+        if channel.type != "dashboard":
+            raise ConfigurationError(
+                f"hitl.channels[{number}].type is {channel.type!r}: people are asked by the platform, on its page (dashboard), and nothing"
+                f" here sends to {channel.type}. Remove the channel; what the platform forwards to {channel.type} is set up there"
+            )
 
 
 def _delegation_timeout(config: WorkspaceConfig | None) -> float:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from molecule_runtime.core import registry
 from molecule_runtime.core.identity import origin_of
+from molecule_runtime.tools import telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from molecule_runtime.core.platform.client import PlatformClient
+    from molecule_runtime.tools.audit import AuditTrail
     from molecule_runtime.tools.context import ToolContext
     from molecule_runtime.tools.result import ToolResult
+    from molecule_runtime.tools.telemetry import Telemetry
 
 _WAITING: Final = frozenset({"wait_for_message", "inbox_peek"})
 """Asked every few seconds and doing nothing: in the ledger only when they are refused."""
@@ -25,38 +29,72 @@ async def observed(
     context: ToolContext,
     run: Callable[[], Awaitable[ToolResult]],
 ) -> ToolResult:
-    """Run a call and write down what it was and how it ended, also when it is cancelled."""
-    is_traced = context.telemetry.is_on()
-    if not is_traced and context.audit is None:
+    """Run a call of a tool and write down what it was and how it ended, also when it is cancelled."""
+    if not context.telemetry.is_on() and context.audit is None:
         return await run()
     client = _acting(arguments, context)
     is_shared = len(context.clients) > 1 and _serves_several_tenants(context)
-    result: ToolResult | None = None
-    trace_id = ""
-    try:
-        with ExitStack() as stack:
-            if is_traced:
-                span = stack.enter_context(
-                    context.telemetry.tool_call(name, arguments, client=client, is_shared=is_shared)
+    observer = Observer(telemetry=context.telemetry, audit=context.audit, client=client, is_shared=is_shared)
+    return await observer.watch(name, arguments, run, action=_action(name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observer:
+    """Who writes down what one workspace does.
+
+    Attributes:
+        audit: None for no ledger.
+        client: of the workspace that acts; None where that is not known.
+        is_shared: see `Telemetry.tool_call`.
+    """
+
+    telemetry: Telemetry = telemetry.PROCESS
+    audit: AuditTrail | None = None
+    client: PlatformClient | None = None
+    is_shared: bool = False
+
+    async def watch(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None,
+        run: Callable[[], Awaitable[ToolResult]],
+        *,
+        action: str | None,
+    ) -> ToolResult:
+        """Run something and write down what it was and how it ended, also when it is cancelled.
+
+        Args:
+            name: of the tool, or of what is like one.
+            arguments: of the call.
+            run: does it.
+            action: the permission that it takes.
+        """
+        result: ToolResult | None = None
+        trace_id = ""
+        try:
+            with ExitStack() as stack:
+                if self.telemetry.is_on():
+                    span = stack.enter_context(
+                        self.telemetry.tool_call(name, arguments, client=self.client, is_shared=self.is_shared)
+                    )
+                    trace_id = span.trace_id
+                    result = await run()
+                    span.finish(result)
+                else:
+                    result = await run()
+            return result
+        finally:
+            if self.audit is not None and not (name in _WAITING and result is not None and not result.is_error):
+                await self.audit.tool_call(
+                    name,
+                    action=action,
+                    agent_id=self.client.workspace_id if self.client else "",
+                    outcome=_outcome(result),
+                    arguments=arguments,
+                    answer=result.text if result else None,
+                    trace_id=trace_id,
+                    anchor=None if self.is_shared else self.client,
                 )
-                trace_id = span.trace_id
-                result = await run()
-                span.finish(result)
-            else:
-                result = await run()
-        return result
-    finally:
-        if context.audit is not None and not (name in _WAITING and result is not None and not result.is_error):
-            await context.audit.tool_call(
-                name,
-                action=_action(name),
-                agent_id=client.workspace_id if client else "",
-                outcome=_outcome(result),
-                arguments=arguments,
-                answer=result.text if result else None,
-                trace_id=trace_id,
-                anchor=None if is_shared else client,
-            )
 
 
 def _acting(arguments: Mapping[str, Any] | None, context: ToolContext) -> PlatformClient | None:

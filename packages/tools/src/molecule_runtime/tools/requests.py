@@ -193,7 +193,12 @@ def _asked(request_id: str, kind: str, outcome: Outcome | None, *, peer: str = "
         )
     else:
         text += f"{_WORDS.get(status, status)}."
-    structured: dict[str, Any] = {"request_id": request_id, "kind": kind, "status": status}
+    structured: dict[str, Any] = {
+        "request_id": request_id,
+        "kind": kind,
+        "status": status,
+        "channel": "inbox" if peer else "dashboard",
+    }
     if outcome is not None and outcome.decided_by:
         structured["decided_by"] = outcome.decided_by
     return ToolResult(text=text, structured=structured)

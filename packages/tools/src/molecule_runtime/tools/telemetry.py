@@ -59,7 +59,10 @@ _OPERATIONS: Final[Mapping[str, str]] = {
 }
 """`gen_ai.operation.name` of the tools that are an operation of their own, which gets a span within that of the tool."""
 
-_APPROVALS: Final = frozenset({"create_approval", "create_request"})
+APPROVAL: Final = "requires_approval"
+"""What an adapter's code asks for by itself is written down like a call of a tool of this name."""
+
+_APPROVALS: Final = frozenset({"create_approval", "create_request", APPROVAL})
 
 
 @dataclass(slots=True)
@@ -171,7 +174,7 @@ class Telemetry:
         """
         from opentelemetry import trace
 
-        known = name if name in registry.tool_names() else "_OTHER"
+        known = name if name in registry.tool_names() or name == APPROVAL else "_OTHER"
         common: dict[str, AttributeValue] = {"workspace.id": client.workspace_id} if client else {}
         attributes: dict[str, AttributeValue] = {
             **common,

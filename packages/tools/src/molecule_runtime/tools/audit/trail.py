@@ -45,7 +45,7 @@ _ANCHOR_SECONDS: Final = 5.0
 _NAME_CHARS: Final = 80
 _SESSION_FIELDS: Final = ("task_id", "context_id", "session_id")
 _RISKY_ACTIONS: Final = frozenset({"delegate", "approve", "code.run"})
-_OVERSEEN: Final = frozenset({"create_approval", "create_request", "send_message_to_user"})
+_OVERSEEN: Final = frozenset({"create_approval", "create_request", "send_message_to_user", "requires_approval"})
 
 
 @dataclass(slots=True)
