@@ -27,7 +27,7 @@ from molecule_runtime.core.registry import (
     tool_names,
 )
 from molecule_runtime.core.registry.arguments import Attachment, SendMessageToUser
-from molecule_runtime.core.registry.schemas import SCHEMAS_FILE, read_schemas, schema_of
+from molecule_runtime.core.registry.schemas import SCHEMAS_FILE, read_schemas, schemas_of
 
 VALID: dict[str, dict[str, Any]] = {
     "delegate_task": {"workspace_id": "peer-1", "task": "sum 1 and 2"},
@@ -197,8 +197,8 @@ def test_the_check_shows_the_lines_that_are_stale_and_changes_nothing(
     file.write_text(stale, encoding="utf-8")
     assert generate.main(["--check"], file=file) == 1
     shown = capsys.readouterr().out
-    assert '-    "maximum": 50' in shown
-    assert '+    "maximum": 500' in shown
+    assert '-     "maximum": 50' in shown
+    assert '+     "maximum": 500' in shown
     assert file.read_text(encoding="utf-8") == stale
 
 
@@ -208,7 +208,8 @@ def test_a_schema_that_is_not_stored_is_derived(tmp_path: Path, parents: list[st
     stored = read_schemas(tmp_path.joinpath(*parents, "schemas.json"))
     assert stored == {}
     spec = by_name("send_message_to_user")
-    assert schema_of(spec.name, spec.arguments_path, stored=stored) == spec.input_schema
+    derived = schemas_of(spec.name, spec.arguments_path, spec.results_path, stored=stored)
+    assert derived == (spec.input_schema, spec.output_schema)
 
 
 def test_every_tool_has_an_example_call_here() -> None:

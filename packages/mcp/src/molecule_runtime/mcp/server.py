@@ -74,6 +74,7 @@ def _tool(spec: ToolSpec) -> types.Tool:
         title=spec.title,
         description=spec.short,
         input_schema=spec.input_schema,
+        output_schema=spec.output_schema,
         annotations=types.ToolAnnotations(
             read_only_hint=spec.annotations.read_only,
             destructive_hint=spec.annotations.destructive,

@@ -104,6 +104,7 @@ def fitted(result: ToolResult) -> ToolResult:
         else:
             structured = {"error": "the answer is too long to be shown"}
             text = text if _json_bytes(text) <= MAX_ANSWER_BYTES // 2 else json.dumps(structured)
+            return dataclasses.replace(result, text=text, structured=structured, is_error=True)
     return dataclasses.replace(result, text=text, structured=structured)
 
 
@@ -131,7 +132,10 @@ def _shrunk(value: object, limit: int | None, depth: int = 0) -> object:
         items = cast("Sequence[object]", value)
         kept = items if limit is None else items[: max(4, limit // 64)]
         shrunk = [_shrunk(item, limit, depth + 1) for item in kept]
-        return shrunk if len(kept) == len(items) else [*shrunk, f"[cut: {len(items) - len(kept)} more]"]
+        if left := len(items) - len(kept):
+            # In the form of the items, which the schema of the result promises.
+            shrunk.append({"omitted": left} if isinstance(items[0], Mapping) else f"[cut: {left} more]")
+        return shrunk
     return value
 
 

@@ -11,6 +11,7 @@ FIRST_A2A_TOOLS = (
     builtin_tool(
         "delegate_task",
         "DelegateTask",
+        "Delegated",
         title="Delegate a task and wait",
         short=(
             "Give a task to a peer agent and wait for its answer. Returns the peer's answer as quoted text, or an error "
@@ -31,6 +32,7 @@ FIRST_A2A_TOOLS = (
     builtin_tool(
         "delegate_task_async",
         "DelegateTask",
+        "DelegationStarted",
         title="Delegate a task in the background",
         short=(
             "Give a task to a peer agent and go on at once. Returns JSON with delegation_id, workspace_id and status "
@@ -49,6 +51,7 @@ FIRST_A2A_TOOLS = (
     builtin_tool(
         "check_task_status",
         "CheckTaskStatus",
+        "DelegationStates",
         title="Check a delegated task",
         short=(
             "Look up a delegated task. Returns JSON with its status, and the peer's answer or the error once it has "
@@ -70,6 +73,7 @@ FIRST_A2A_TOOLS = (
     builtin_tool(
         "list_peers",
         "ListPeers",
+        "Peers",
         title="List peers",
         short=(
             "List the agents you can reach: parent, siblings and children. Returns one line each with name, ID, status "
@@ -87,6 +91,7 @@ FIRST_A2A_TOOLS = (
     builtin_tool(
         "get_workspace_info",
         "WorkspaceArguments",
+        "WorkspaceRow",
         title="Show this workspace",
         short="Look up your own workspace on the platform. Returns JSON with its name, role, status, parent and more.",
         when_to_use=(
@@ -99,6 +104,7 @@ FIRST_A2A_TOOLS = (
     builtin_tool(
         "get_runtime_identity",
         "NoArguments",
+        "Identity",
         title="Show this runtime",
         short=(
             "Show what this runtime process runs as: model, model provider, tier, adapter and workspace id. Returns JSON; "
@@ -114,6 +120,7 @@ FIRST_A2A_TOOLS = (
     builtin_tool(
         "update_agent_card",
         "UpdateAgentCard",
+        "Done",
         title="Replace the agent card",
         short=(
             "Replace the agent card by which peers and people discover what you can do. Returns JSON with success, and "
@@ -130,6 +137,7 @@ FIRST_A2A_TOOLS = (
     builtin_tool(
         "broadcast_message",
         "BroadcastMessage",
+        "Broadcast",
         title="Broadcast a message",
         short=(
             "Send one message to every workspace of the organisation. Returns how many got it, or an error when "
@@ -145,6 +153,7 @@ FIRST_A2A_TOOLS = (
     builtin_tool(
         "send_message_to_user",
         "SendMessageToUser",
+        "Sent",
         title="Message the user",
         short=(
             "Send a message, with files if you like, to the user's chat at once, before or besides your reply. Returns a "
@@ -163,6 +172,7 @@ FIRST_A2A_TOOLS = (
     builtin_tool(
         "create_request",
         "CreateRequest",
+        "Asked",
         title="Ask a person",
         short=(
             "Ask the user to do something (task) or to decide something (approval). Returns the request id and where the "
@@ -181,6 +191,7 @@ FIRST_A2A_TOOLS = (
     builtin_tool(
         "create_approval",
         "CreateApproval",
+        "Asked",
         title="Ask for approval",
         short=(
             "Ask the user to approve an action before you take it. Returns the request id and where the user finds it, at "
@@ -198,6 +209,7 @@ FIRST_A2A_TOOLS = (
     builtin_tool(
         "install_plugin",
         "InstallPlugin",
+        "PluginInstalled",
         title="Install a plugin",
         short=(
             "Install a plugin into the workspace. Returns the plugin's name and whether the workspace now restarts, or "
@@ -216,6 +228,7 @@ FIRST_A2A_TOOLS = (
 CHAT_HISTORY = builtin_tool(
     "chat_history",
     "ChatHistory",
+    "ChatMessages",
     title="Read a conversation",
     short=(
         "Read the past messages exchanged with one peer. Returns a JSON array, oldest first; an empty array when there "

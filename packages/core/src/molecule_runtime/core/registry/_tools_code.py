@@ -6,6 +6,7 @@ CODE_TOOLS = (
     builtin_tool(
         "run_code",
         "RunCode",
+        "CodeRun",
         title="Run code",
         short=(
             "Run python, node or bash code in a sandbox without network and without your files, and return JSON with "

@@ -11,6 +11,7 @@ DISPLAY_TOOLS = (
     builtin_tool(
         "desktop_status",
         "WorkspaceArguments",
+        "DesktopStatus",
         title="Check the desktop",
         short="Check whether this workspace has a desktop that can be used now. Returns JSON with available and why not.",
         when_to_use="Call it once before the other desktop tools. Without a desktop, do the work by other means.",
@@ -20,6 +21,7 @@ DISPLAY_TOOLS = (
     builtin_tool(
         "desktop_screenshot",
         "DesktopScreenshot",
+        "Screenshot",
         title="Take a screenshot",
         short=(
             "Save a picture of the desktop as PNG. Returns JSON with ok and path, the size where it is known, and a "
@@ -35,6 +37,7 @@ DISPLAY_TOOLS = (
     builtin_tool(
         "desktop_click",
         "DesktopClick",
+        "DesktopDone",
         title="Click",
         short="Click at a point of the desktop. Returns JSON with ok, or an error.",
         when_to_use="Take the coordinates from a fresh `desktop_screenshot` in its full size.",
@@ -44,6 +47,7 @@ DISPLAY_TOOLS = (
     builtin_tool(
         "desktop_type",
         "DesktopType",
+        "DesktopDone",
         title="Type text",
         short="Type text on the desktop, where the focus is. Returns JSON with ok, or an error.",
         when_to_use="Click the field first. For Return, Tab and shortcuts use `desktop_key`.",
@@ -53,6 +57,7 @@ DISPLAY_TOOLS = (
     builtin_tool(
         "desktop_key",
         "DesktopKey",
+        "DesktopDone",
         title="Press keys",
         short="Press a key or chord on the desktop. Returns JSON with ok, or an error.",
         when_to_use="Use it for Return, Escape, arrows and shortcuts; for text use `desktop_type`.",
@@ -62,6 +67,7 @@ DISPLAY_TOOLS = (
     builtin_tool(
         "desktop_open_url",
         "DesktopOpenUrl",
+        "DesktopDone",
         title="Open a web page",
         short="Open a web address in the browser of the desktop. Returns JSON with ok, or an error.",
         when_to_use="Quicker and surer than typing into the address bar. Look with `desktop_screenshot`.",
@@ -71,6 +77,7 @@ DISPLAY_TOOLS = (
     builtin_tool(
         "desktop_wait_for_control",
         "DesktopWaitForControl",
+        "DesktopControl",
         title="Wait for the desktop",
         short=(
             "Wait until no person controls the desktop. Returns JSON: ok true with control 'available' and the seconds "

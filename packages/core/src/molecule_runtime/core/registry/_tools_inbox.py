@@ -11,6 +11,7 @@ INBOX_TOOLS = (
     builtin_tool(
         "wait_for_message",
         "WaitForMessage",
+        "NextMessage",
         title="Wait for a message",
         short=(
             "Wait for the next inbound message from the user or a peer. Returns the message as JSON, which stays in the "
@@ -27,6 +28,7 @@ INBOX_TOOLS = (
     builtin_tool(
         "inbox_peek",
         "InboxPeek",
+        "Messages",
         title="Look into the inbox",
         short="List waiting inbound messages, oldest first, and leave them there. Returns a JSON array.",
         when_to_use=(
@@ -39,6 +41,7 @@ INBOX_TOOLS = (
     builtin_tool(
         "inbox_pop",
         "InboxPop",
+        "Popped",
         title="Take a message out of the inbox",
         short="Take a message that you have dealt with out of the inbox. Returns JSON with removed and activity_id.",
         when_to_use=(

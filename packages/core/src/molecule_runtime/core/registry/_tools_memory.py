@@ -6,6 +6,7 @@ MEMORY_TOOLS = (
     builtin_tool(
         "commit_memory",
         "CommitMemory",
+        "MemoryStored",
         title="Remember",
         short=(
             "Store a fact for later conversations. Returns JSON with success, id and scope, or an error. Secrets in it "
@@ -24,6 +25,7 @@ MEMORY_TOOLS = (
     builtin_tool(
         "recall_memory",
         "RecallMemory",
+        "Memories",
         title="Recall",
         short=(
             "Search stored facts. Returns one entry each as '[SCOPE] content' with its id, or 'No memories found.' What "
@@ -40,6 +42,7 @@ MEMORY_TOOLS = (
     builtin_tool(
         "forget_memory",
         "ForgetMemory",
+        "Done",
         title="Forget",
         short="Remove a fact that this workspace stored. Returns JSON with success and id, or an error.",
         when_to_use=(

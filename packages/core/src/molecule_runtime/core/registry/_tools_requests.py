@@ -10,6 +10,7 @@ REQUEST_TOOLS = (
     builtin_tool(
         "list_inbox",
         "ListRequests",
+        "Requests",
         title="List what is asked of you",
         short=(
             "List the requests that other agents made of you, newest first. Returns a JSON array of rows with id, kind, "
@@ -25,6 +26,7 @@ REQUEST_TOOLS = (
     builtin_tool(
         "check_requests",
         "ListRequests",
+        "Requests",
         title="Check your requests",
         short=(
             "List the requests and approvals that you asked for, newest first. Returns a JSON array. pending: nobody "
@@ -41,6 +43,7 @@ REQUEST_TOOLS = (
     builtin_tool(
         "get_request",
         "RequestId",
+        "RequestDetails",
         title="Read a request",
         short="Read one request with everything that was said about it. Returns JSON with the request and its messages.",
         when_to_use=(
@@ -53,6 +56,7 @@ REQUEST_TOOLS = (
     builtin_tool(
         "respond_request",
         "RespondRequest",
+        "RequestChanged",
         title="Answer a request",
         short=(
             "Answer a request that a peer made of you: done or rejected for a task, approved or rejected for an approval. "
@@ -68,6 +72,7 @@ REQUEST_TOOLS = (
     builtin_tool(
         "add_request_message",
         "AddRequestMessage",
+        "RequestChanged",
         title="Say something about a request",
         short=(
             "Ask or say something about a request without answering it. Returns JSON with the message id. When you are not "
@@ -82,6 +87,7 @@ REQUEST_TOOLS = (
     builtin_tool(
         "cancel_request",
         "RequestId",
+        "RequestChanged",
         title="Take a request back",
         short="Take back a request that you made and that nobody has answered yet. Returns JSON with status cancelled.",
         when_to_use="Use it when you no longer need what you asked for, so that nobody works on it in vain.",

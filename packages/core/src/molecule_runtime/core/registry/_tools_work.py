@@ -10,6 +10,7 @@ WORK_TOOLS = (
     builtin_tool(
         "goal_get",
         "WorkspaceArguments",
+        "Goal",
         title="Show the goal",
         short="Show the standing goal of this workspace. Returns JSON with the goal, its cadence and when it was set, or null.",
         when_to_use="Use it when you wake without a task, to decide what to do next.",
@@ -19,6 +20,7 @@ WORK_TOOLS = (
     builtin_tool(
         "goal_set",
         "GoalSet",
+        "Goal",
         title="Set the goal",
         short="Set the standing goal of this workspace in place of the old one. Returns JSON with the goal.",
         when_to_use=(
@@ -31,6 +33,7 @@ WORK_TOOLS = (
     builtin_tool(
         "goal_clear",
         "WorkspaceArguments",
+        "Goal",
         title="Clear the goal",
         short="Remove the standing goal. Returns JSON that confirms it.",
         when_to_use="Use it when the goal is reached or the user drops it. The tasks stay.",
@@ -40,6 +43,7 @@ WORK_TOOLS = (
     builtin_tool(
         "task_list",
         "TaskList",
+        "Tasks",
         title="List tasks",
         short="List the tasks of this workspace, open ones first. Returns JSON with id, title, status and next action of each.",
         when_to_use=(
@@ -52,6 +56,7 @@ WORK_TOOLS = (
     builtin_tool(
         "task_add",
         "TaskAdd",
+        "TaskChanged",
         title="Add a task",
         short="Add a task to the list of this workspace. Returns JSON with the task and its id.",
         when_to_use=(
@@ -64,6 +69,7 @@ WORK_TOOLS = (
     builtin_tool(
         "task_update",
         "TaskUpdate",
+        "TaskChanged",
         title="Update a task",
         short="Change the status or the next action of a task; what is not given stays. Returns JSON with the task.",
         when_to_use="Use it whenever you stop: note in `next_action` where to go on. To finish use `task_complete`.",
@@ -73,6 +79,7 @@ WORK_TOOLS = (
     builtin_tool(
         "task_complete",
         "TaskComplete",
+        "TaskChanged",
         title="Complete a task",
         short="Mark a task as completed. Returns JSON with the task.",
         when_to_use="Use it when the task is really done and checked, not when you have only started it.",

@@ -1,4 +1,4 @@
-"""Write `schemas.json` from the argument models: `python -m molecule_runtime.core.registry.generate [--check]`."""
+"""Write `schemas.json` from the models of arguments and results: `python -m molecule_runtime.core.registry.generate [--check]`."""
 
 import argparse
 import difflib
@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from molecule_runtime.core.registry.schemas import SCHEMAS_FILE, derive_schema
+from molecule_runtime.core.registry.schemas import SCHEMAS_FILE, derive_result_schema, derive_schema
 from molecule_runtime.core.registry.tools import TOOLS
 
 
 def derive_schemas() -> dict[str, dict[str, Any]]:
-    """Derive the schema of every tool from its model."""
-    return {spec.name: derive_schema(spec.arguments) for spec in TOOLS}
+    """Derive the schemas of every tool from its models."""
+    return {
+        spec.name: {"input": derive_schema(spec.arguments), "output": derive_result_schema(spec.results)}
+        for spec in TOOLS
+    }
 
 
 def render_schemas(schemas: dict[str, dict[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""The JSON Schema (2020-12) of a tool's arguments: read from the file in the wheel, derived from the model to write that file.
+"""The JSON Schemas (2020-12) of a tool's arguments and results: read from the file in the wheel, which is derived from the models.
 
 Reading is what every process does at start-up, and costs no pydantic.
 """
@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from molecule_runtime.core.registry.arguments import ToolArguments
+    from pydantic import BaseModel
 
 SCHEMAS_FILE = Path(__file__).with_name("schemas.json")
 """Written by `python -m molecule_runtime.core.registry.generate`."""
 
 
-def resolve_model(arguments_path: str) -> "type[ToolArguments]":
+def resolve_model(path: str) -> "type[BaseModel]":
     """Import the model that `module:Class` names."""
-    module, _, name = arguments_path.partition(":")
-    return cast("type[ToolArguments]", getattr(import_module(module), name))
+    module, _, name = path.partition(":")
+    return cast("type[BaseModel]", getattr(import_module(module), name))
 
 
 def read_schemas(file: Path = SCHEMAS_FILE) -> dict[str, dict[str, Any]]:
-    """Read the stored schemas by tool name; none when there is no such file, as inside a zip archive."""
+    """Read the stored schemas, `input` and `output` by tool name; none when there is no such file, as inside a zip archive."""
     try:
         text = file.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
@@ -30,14 +30,18 @@ def read_schemas(file: Path = SCHEMAS_FILE) -> dict[str, dict[str, Any]]:
     return cast("dict[str, dict[str, Any]]", json.loads(text))
 
 
-def schema_of(name: str, arguments_path: str, *, stored: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return the stored schema of a tool, or derive the one that is not stored: slower, never wrong."""
-    schema = stored.get(name)
-    return derive_schema(resolve_model(arguments_path)) if schema is None else schema
+def schemas_of(
+    name: str, arguments_path: str, results_path: str, *, stored: dict[str, dict[str, Any]]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the stored schemas of a tool's arguments and results, or derive those that are not stored: slower, never wrong."""
+    schemas = stored.get(name)
+    if schemas is None:
+        return derive_schema(resolve_model(arguments_path)), derive_result_schema(resolve_model(results_path))
+    return schemas["input"], schemas["output"]
 
 
-def derive_schema(model: "type[ToolArguments]") -> dict[str, Any]:
-    """Derive a schema in the form that clients of every kind read well.
+def derive_schema(model: "type[BaseModel]") -> dict[str, Any]:
+    """Derive the schema of arguments in the form that clients of every kind read well.
 
     No titles, no references, and an optional argument is one that is not required, never one that may be null.
     """
@@ -45,6 +49,32 @@ def derive_schema(model: "type[ToolArguments]") -> dict[str, Any]:
     schema = _simplify(raw, definitions=raw.get("$defs", {}))
     schema.pop("description", None)  # the docstring of the model; the tool has a description of its own
     return schema
+
+
+def derive_result_schema(model: "type[BaseModel]") -> dict[str, Any]:
+    """Derive the schema of results in few bytes: types and required keys alone, since a list of tools must fit into one line of 64 KiB."""
+    raw = model.model_json_schema(mode="serialization")
+    required = model.model_json_schema().get("required", [])
+    schema = _types_of(raw, definitions=raw.get("$defs", {}))
+    return {**schema, "required": required} if required else schema
+
+
+def _types_of(node: dict[str, Any], *, definitions: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    if "$ref" in node:
+        return _types_of(definitions[node["$ref"].rpartition("/")[2]], definitions=definitions)
+    if "anyOf" in node:
+        options = [_types_of(option, definitions=definitions) for option in node["anyOf"]]
+        # A value that may be null may also be left out; where null is really sent, the type says so.
+        kinds = [option["type"] for option in options]
+        return {**options[0], "type": kinds}
+    out: dict[str, Any] = {"type": node["type"]} if "type" in node else {}
+    if "properties" in node:
+        out["properties"] = {
+            name: _types_of(value, definitions=definitions) for name, value in node["properties"].items()
+        }
+    if node.get("items"):
+        out["items"] = _types_of(node["items"], definitions=definitions)
+    return out
 
 
 def _simplify(node: dict[str, Any], *, definitions: dict[str, dict[str, Any]]) -> dict[str, Any]:

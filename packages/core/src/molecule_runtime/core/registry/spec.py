@@ -1,12 +1,13 @@
 """What a tool is: the shape of one entry of the registry. Not what it does, which is the business of the tools wheel."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from molecule_runtime.core.registry.schemas import read_schemas, resolve_model, schema_of
+from molecule_runtime.core.registry.schemas import read_schemas, resolve_model, schemas_of
 
 if TYPE_CHECKING:
     from molecule_runtime.core.registry.arguments import ToolArguments
+    from molecule_runtime.core.registry.results import ToolResults
 
 A2A_SECTION = "a2a"
 """Peers, delegation, messages to people, requests and plugins."""
@@ -59,11 +60,20 @@ class ToolSpec:
     """`module:Class` of the model that validates its arguments."""
     input_schema: dict[str, Any] = field(repr=False, hash=False)
     """JSON Schema of its arguments, derived from that model. Shared by every adapter: copy it before changing it."""
+    results_path: str
+    """`module:Class` of the model of what it returns beside its text."""
+    output_schema: dict[str, Any] = field(repr=False, hash=False)
+    """JSON Schema of that, of every result that is no error. Shared as well."""
 
     @property
     def arguments(self) -> "type[ToolArguments]":
         """The model that validates the arguments. The first use in a process imports pydantic."""
-        return resolve_model(self.arguments_path)
+        return cast("type[ToolArguments]", resolve_model(self.arguments_path))
+
+    @property
+    def results(self) -> "type[ToolResults]":
+        """The model of what it returns beside its text. The first use in a process imports pydantic."""
+        return cast("type[ToolResults]", resolve_model(self.results_path))
 
 
 _STORED = read_schemas()
@@ -72,6 +82,7 @@ _STORED = read_schemas()
 def builtin_tool(
     name: str,
     arguments: str,
+    results: str,
     *,
     title: str,
     short: str,
@@ -80,8 +91,10 @@ def builtin_tool(
     annotations: ToolAnnotations,
     permission: Permission | None = None,
 ) -> ToolSpec:
-    """Make the entry of a tool whose arguments are a class of the module `arguments` beside this one."""
+    """Make the entry of a tool whose arguments and results are classes of the modules `arguments` and `results` beside this one."""
     arguments_path = f"molecule_runtime.core.registry.arguments:{arguments}"
+    results_path = f"molecule_runtime.core.registry.results:{results}"
+    input_schema, output_schema = schemas_of(name, arguments_path, results_path, stored=_STORED)
     return ToolSpec(
         name=name,
         title=title,
@@ -91,5 +104,7 @@ def builtin_tool(
         permission=permission,
         annotations=annotations,
         arguments_path=arguments_path,
-        input_schema=schema_of(name, arguments_path, stored=_STORED),
+        input_schema=input_schema,
+        results_path=results_path,
+        output_schema=output_schema,
     )
