@@ -316,6 +316,26 @@ def test_no_answer_is_longer_than_a_client_can_read(character: str) -> None:
             assert isinstance(json.loads(sent.text), list)
 
 
+def test_a_cut_counts_what_is_missing_of_the_whole() -> None:
+    rows = [{"id": "x" * 200, "number": number} for number in range(1000)]
+    names = {f"problem-{number}": "x" * 200 for number in range(1000)}
+    sent = fitted(ToolResult(text="short", structured={"rows": rows, "names": names}))
+    *kept, mark = sent.structured["rows"]
+    assert kept == rows[: len(kept)]
+    assert mark == {"omitted": 1000 - len(kept)}
+    shown = dict(sent.structured["names"])
+    assert shown.pop("[cut]") == f"{1000 - len(shown)} more"
+    assert shown.items() <= names.items()
+
+
+def test_an_answer_of_which_too_little_would_be_left_is_an_error() -> None:
+    wide: Any = "leaf"
+    for _ in range(3):
+        wide = {f"{number}": wide for number in range(60)}
+    sent = fitted(ToolResult(text="what it says", structured={"id": "ws-1", "card": wide}))
+    assert (sent.is_error, sent.error_type, sent.text) == (True, "answer_too_long", "what it says")
+
+
 async def test_a_huge_agent_card_of_a_platform_does_not_make_a_huge_answer(
     scripted: Http, pools: ConnectionPools
 ) -> None:

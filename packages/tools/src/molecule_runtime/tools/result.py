@@ -21,6 +21,9 @@ answer twice, in the content and in the structured content."""
 
 _SHRINK_TO: Final = (16 * 1024, 8 * 1024, 4 * 1024, 1024, 256)
 _MAX_DEPTH: Final = 32
+_LEAST_KEYS: Final = 40
+"""Of an object, however long the answer is: more than any output schema requires."""
+
 _HALF: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -90,21 +93,22 @@ def fitted(result: ToolResult) -> ToolResult:
     """
     text, structured = _readable(result.text), cast("dict[str, Any]", _shrunk(result.structured, None))
     if _json_bytes(text) + _json_bytes(structured) > MAX_ANSWER_BYTES:
-        document = _document(text)
+        document, whole = _document(text), structured
         for limit in _SHRINK_TO:
-            structured = cast("dict[str, Any]", _shrunk(structured, limit))
+            # Of the whole each time: a cut of a cut would count what is missing wrongly.
+            structured = cast("dict[str, Any]", _shrunk(whole, limit))
             if document is None:
                 # What is in it once more is in the structured form, which gives way first.
                 text = bounded(text, max(limit, MAX_TEXT_BYTES + 1024))
             else:
-                document = _shrunk(document, limit)
-                text = json.dumps(document, ensure_ascii=False)
+                text = json.dumps(_shrunk(document, limit), ensure_ascii=False)
             if _json_bytes(text) + _json_bytes(structured) <= MAX_ANSWER_BYTES:
                 break
         else:
+            # What is left is not what the tool's output schema promises, so it must not pass for that.
             structured = {"error": "the answer is too long to be shown"}
             text = text if _json_bytes(text) <= MAX_ANSWER_BYTES // 2 else json.dumps(structured)
-            return dataclasses.replace(result, text=text, structured=structured, is_error=True)
+            return ToolResult(text=text, structured=structured, is_error=True, error_type="answer_too_long")
     return dataclasses.replace(result, text=text, structured=structured)
 
 
@@ -119,7 +123,7 @@ def _document(text: str) -> object:
 
 
 def _shrunk(value: object, limit: int | None, depth: int = 0) -> object:
-    """Copy JSON with readable strings; with a limit, strings of at most so many bytes and a 64th as many items in a list."""
+    """Copy JSON with readable strings; with a limit, strings of at most so many bytes and a 64th as many items and keys."""
     if isinstance(value, str):
         value = _readable(value)
         return value if limit is None else bounded(value, limit)
@@ -127,7 +131,10 @@ def _shrunk(value: object, limit: int | None, depth: int = 0) -> object:
         return "[cut: nested too deeply]" if isinstance(value, (Mapping, list, tuple)) else value
     if isinstance(value, Mapping):
         fields = cast("Mapping[object, object]", value)
-        return {_readable(str(key)): _shrunk(item, limit, depth + 1) for key, item in fields.items()}
+        names = list(fields)
+        kept_names = names if limit is None else names[: max(_LEAST_KEYS, limit // 64)]
+        out = {_readable(str(key)): _shrunk(fields[key], limit, depth + 1) for key in kept_names}
+        return out if len(kept_names) == len(names) else {**out, "[cut]": f"{len(names) - len(kept_names)} more"}
     if isinstance(value, (list, tuple)):
         items = cast("Sequence[object]", value)
         kept = items if limit is None else items[: max(4, limit // 64)]
