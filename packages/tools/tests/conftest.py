@@ -71,7 +71,9 @@ def every_result_has_the_form_that_the_registry_promises(monkeypatch: pytest.Mon
     ) -> ToolResult:
         result = await observed(name, arguments, context, run)
         if not result.is_error:
-            OUTPUTS[name].validate(result.structured)
+            # Without its types: in the published ones the elements are unknown.
+            validator: Any = OUTPUTS[name]
+            validator.validate(result.structured)
         return result
 
     monkeypatch.setattr(dispatcher, "observed", checked)
