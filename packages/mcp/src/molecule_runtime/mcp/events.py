@@ -25,6 +25,8 @@ from molecule_runtime.core.platform.pools import proxy_for
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from anyio.abc import TaskStatus
+
     from molecule_runtime.core.platform.client import PlatformClient
     from molecule_runtime.core.platform.pools import ConnectionPools
     from molecule_runtime.mcp.pacing import Pace
@@ -254,10 +256,11 @@ class Events:
         self._platforms: dict[str, tuple[PlatformEvents, anyio.CancelScope]] = {}
         self._group: anyio.abc.TaskGroup | None = None
 
-    async def run(self) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Listen until cancelled."""
         async with anyio.create_task_group() as group:
             self._group = group
+            task_status.started()
             await anyio.sleep_forever()
 
     def enter(self, client: PlatformClient, pace: Pace) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from molecule_runtime.core import configs_dir, delegation_chain, env
 from molecule_runtime.core.identity import short_id
 from molecule_runtime.core.secretfile import expand_home
-from molecule_runtime.core.targets import WorkspaceTarget, resolve_targets
+from molecule_runtime.core.targets import WorkspaceTarget, resolve_targets, workspaces_file
 from molecule_runtime.tools.audit import AuditSettings, load_audit_settings
 from molecule_runtime.tools.files import files_root
 from molecule_runtime.tools.telemetry import PROCESS, Telemetry
@@ -37,6 +37,8 @@ class McpSettings:
     """The settings of one `molecule-mcp` process.
 
     Attributes:
+        targets: the workspaces that are served at the start.
+        workspaces_file: the file of workspaces whose changes are followed; None for none.
         state_dir: folder of the inbox file.
         config_dir: folder of config.yaml.
         files_root: folder whose files may be sent to people; None for none.
@@ -49,6 +51,7 @@ class McpSettings:
     """
 
     targets: tuple[WorkspaceTarget, ...]
+    workspaces_file: Path | None = None
     state_dir: Path
     config_dir: Path
     files_root: Path | None = None
@@ -83,6 +86,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> McpSettings:
     skills = [skill.strip() for skill in env.MOLECULE_AGENT_SKILLS.get(environ).split(",")]
     return McpSettings(
         targets=tuple(targets),
+        workspaces_file=workspaces_file(environ),
         state_dir=state_dir,
         config_dir=config_dir,
         files_root=files_root(environ, started_in=_started_in()),

@@ -1,129 +1,209 @@
-"""Keeps every target registered, alive and polled, each on its own: what happens to one tenant affects no other."""
+"""Serves every target of the process, each on its own: what happens to one tenant affects no other.
+
+Which targets there are may change while it runs: only those that are new, changed or gone are touched.
+"""
 
 from __future__ import annotations
 
 import logging
-import random
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from molecule_runtime.core import logs
-from molecule_runtime.core.platform import wire
-from molecule_runtime.core.presence import Phase, Presence, TargetState, Vitals, agent_card
-from molecule_runtime.mcp.poller import InboxPoller
+from molecule_runtime.core.identity import origin_of
+from molecule_runtime.mcp import changes as resources
+from molecule_runtime.mcp.inbox import mailbox_of
+from molecule_runtime.mcp.service import TargetService
+from molecule_runtime.mcp.status import FileStatus, TargetStatus
+from molecule_runtime.mcp.watching import FileWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from molecule_runtime.core.platform.client import PlatformClient
+    from molecule_runtime.core.targets import WorkspaceTarget
+    from molecule_runtime.mcp.changes import ResourceChanges
+    from molecule_runtime.mcp.events import Events
     from molecule_runtime.mcp.inbox import PolledInbox
+    from molecule_runtime.mcp.served import ServedClients
     from molecule_runtime.mcp.settings import McpSettings
     from molecule_runtime.mcp.store import InboxStore
 
 logger = logging.getLogger(__name__)
 
-_RESTART_PAUSE = 5.0
-_MAX_RESTART_PAUSE = 300.0
+REGISTER_AT_ONCE: Final = 16
+"""Targets of one platform that register at the same time: a thousand that do would time each other out."""
+
+ANNOUNCE_SECONDS: Final = 1.0
+"""Between two announcements that the status changed: a thousand targets that start make one each second."""
 
 
 class Supervisor:
-    """The background work of one `molecule-mcp` process: per target, register, heartbeat and poll."""
+    """The background work of one `molecule-mcp` process."""
 
     def __init__(
         self,
         settings: McpSettings,
-        clients: Mapping[str, PlatformClient],
-        store: InboxStore | None,
-        inbox: PolledInbox | None,
+        served: ServedClients,
+        *,
+        store: InboxStore | None = None,
+        inbox: PolledInbox | None = None,
+        changes: ResourceChanges | None = None,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self._settings = settings
-        self._clients = clients
+        self._served = served
         self._store = store
         self._inbox = inbox
-        self.states: dict[str, TargetState] = {
-            workspace_id: TargetState(phase=Phase.STARTING) for workspace_id in clients
-        }
+        self._changes = changes
+        self._environ = environ
+        self._services: dict[str, TargetService] = {}
+        self._gates: dict[str, anyio.Semaphore] = {}
+        self._group: anyio.abc.TaskGroup | None = None
+        self._events: Events | None = None
+        self._status_changed = anyio.Event()
+        self.file: FileStatus | None = None
+        """How the file of workspaces is; None where none is followed."""
+        if settings.workspaces_file is not None:
+            self.file = FileStatus(path=str(settings.workspaces_file))
+        for client in served.values():
+            self._services[client.workspace_id] = self._service(client)
+
+    @property
+    def states(self) -> dict[str, TargetStatus]:
         """How each target is, by workspace id."""
+        return {workspace_id: service.status for workspace_id, service in self._services.items()}
 
     async def run(self) -> None:
         """Serve every target until cancelled."""
         async with anyio.create_task_group() as group:
+            self._group = group
+            group.start_soon(self._announce)
+            for service in list(self._services.values()):
+                group.start_soon(service.run)
             if self._inbox is not None:
-                group.start_soon(self._inbox.run)
-            for client in self._clients.values():
-                group.start_soon(self._serve, client)
-
-    async def _serve(self, client: PlatformClient) -> None:
-        with logs.bind(workspace_id=client.workspace_id):
-            await self._serve_target(client)
-
-    async def _serve_target(self, client: PlatformClient) -> None:
-        async with anyio.create_task_group() as group:
-            reachable = anyio.Event()
-
-            async def keep_alive() -> None:
-                await self._presence(client, reachable).run()
-                # Removed from the platform: nothing of this target has a purpose any more.
-                group.cancel_scope.cancel()
-
-            async def poll() -> None:
-                # Polling before the first answer to register would only repeat its failure.
-                await reachable.wait()
-                if self._store is not None and self._inbox is not None:
-                    tag_arrival = len(self._clients) > 1
-                    await InboxPoller(client, self._store, self._inbox, tag_arrival=tag_arrival).run()
-
-            if self._settings.heartbeat:
-                group.start_soon(self._guard, client.workspace_id, "heartbeat", keep_alive)
-            else:
-                reachable.set()
-            if self._inbox is not None:
-                group.start_soon(self._guard, client.workspace_id, "inbox", poll)
-
-    def _presence(self, client: PlatformClient, reachable: anyio.Event) -> Presence:
-        settings = self._settings
-
-        def registration() -> wire.RegisterRequest:
-            card = agent_card(
-                settings.name_of(client.workspace_id),
-                description=settings.agent_description,
-                skills=[{"name": skill} for skill in settings.agent_skills],
-            )
-            # No inbound address: the platform keeps messages until they are polled (contract `platform-api.md` 24.1).
-            return wire.RegisterRequest(id=client.workspace_id, url="", agent_card=card, delivery_mode="poll")
-
-        def on_registered(response: wire.RegisterResponse) -> None:
-            if response.auth_token:
-                # The platform lets a workspace without any live token in, once (contract `platform-api.md` 4.1).
-                logger.warning(
-                    "the platform knows no live token of workspace %s: %s was revoked and will be refused, and the new token that "
-                    "came with the registration is not kept; make one in the platform's Connect dialog and put it there",
-                    client.workspace_id,
-                    client.target.token.description,
+                await self._listen(group)
+            if self._settings.workspaces_file is not None:
+                watch = FileWatch(
+                    self._settings.workspaces_file,
+                    self._environ,
+                    on_targets=self.apply,
+                    on_problems=self._file_problems,
                 )
+                group.start_soon(watch.run)
 
-        def on_state(state: TargetState) -> None:
-            self.states[client.workspace_id] = state
-            if state.phase is Phase.ONLINE:
-                reachable.set()
+    async def apply(self, targets: Sequence[WorkspaceTarget]) -> None:
+        """Serve these targets from now on; those that are as they were are not touched."""
+        if self.file is not None and self.file.problems:
+            logger.warning("%s can be used again: %d workspaces are served", self.file.path, len(targets))
+            self._changed()
+        if self.file is not None:
+            self.file = FileStatus(path=self.file.path)
+        wanted = {target.id: target for target in targets}
+        gone = [service for workspace_id, service in self._services.items() if workspace_id not in wanted]
+        for service in gone:
+            await self._end(service, "removed")
+        changed = new = 0
+        for target in targets:
+            service = self._services.get(target.id)
+            if service is not None and service.client.target == target:
+                continue
+            if service is not None:
+                changed += 1
+                await self._end(service, "changed")
+            else:
+                new += 1
+            await self._begin(target)
+        if gone or changed or new:
+            logger.info("workspaces: %d new, %d changed, %d removed", new, changed, len(gone))
+            self._announce_now(resources.WORKSPACES)
+            self._changed()
 
-        return Presence(
-            client=client, vitals=Vitals(), registration=registration, on_registered=on_registered, on_state=on_state
+    async def _begin(self, target: WorkspaceTarget) -> None:
+        assert self._group is not None  # noqa: S101 - only while it runs
+        client = self._served.open(target)
+        service = self._services[target.id] = self._service(client)
+        if self._inbox is not None:
+            self._inbox.serve(target.id, mailbox_of(target))
+            self._enter_events(client)
+        self._group.start_soon(service.run)
+
+    async def _end(self, service: TargetService, why: str) -> None:
+        client = service.client
+        logger.info("workspace %s was %s in the settings", client.workspace_id, why)
+        self._services.pop(client.workspace_id, None)
+        if self._events is not None:
+            self._events.leave(client)
+        # First out of sight of the tools: a call that begins now is refused, or goes to the changed one.
+        await self._served.close(client)
+        await service.stop()
+        if self._inbox is not None:
+            self._inbox.leave(client.workspace_id)
+            self._inbox.pacing.forget(mailbox_of(client.target))
+        origin = origin_of(client.target.platform_url)
+        if not any(origin_of(other.client.target.platform_url) == origin for other in self._services.values()):
+            self._gates.pop(origin, None)
+
+    def _service(self, client: PlatformClient) -> TargetService:
+        gate = self._gates.setdefault(origin_of(client.target.platform_url), anyio.Semaphore(REGISTER_AT_ONCE))
+        return TargetService(
+            client,
+            self._settings,
+            store=self._store,
+            inbox=self._inbox,
+            gate=gate,
+            spread=len(self._served) > 1,
+            tag_arrival=len(self._settings.targets) > 1 or self._settings.workspaces_file is not None,
+            on_change=self._service_changed,
         )
 
-    async def _guard(self, workspace_id: str, what: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Start work again that failed in a way nobody foresaw: a defect in one target's service must not end the process."""
-        pause = _RESTART_PAUSE
+    async def _listen(self, group: anyio.abc.TaskGroup) -> None:
+        # Late, and after the first registrations are on their way: the WebSocket library takes longer to import than they do.
+        events = await anyio.to_thread.run_sync(_load_events)
+        self._events = events(self._served.pools)
+        await group.start(self._events.run)
+        for service in list(self._services.values()):
+            self._enter_events(service.client)
+            self._events.online(service.client, service.is_online)
+
+    def _enter_events(self, client: PlatformClient) -> None:
+        if self._events is not None and self._inbox is not None:
+            self._events.enter(client, self._inbox.pacing.of(mailbox_of(client.target)))
+
+    def _service_changed(self, service: TargetService) -> None:
+        if self._services.get(service.client.workspace_id) is not service:
+            return
+        if self._events is not None:
+            self._events.online(service.client, service.is_online)
+        self._changed()
+
+    def _file_problems(self, problems: list[str]) -> None:
+        assert self.file is not None  # noqa: S101 - only a file has problems
+        self.file = FileStatus(path=self.file.path, problems=tuple(problems), since=time.time())
+        logger.error(
+            "the workspaces in %s cannot be used, so the last list that could is still served: %s",
+            self.file.path,
+            "; ".join(problems[:10]),
+        )
+        self._changed()
+
+    def _changed(self) -> None:
+        self._status_changed.set()
+
+    async def _announce(self) -> None:
         while True:
-            try:
-                await work()
-            except Exception:
-                logger.exception(
-                    "the %s of workspace %s failed and starts again in about %.0f s", what, workspace_id, pause
-                )
-                self.states[workspace_id] = TargetState(phase=Phase.RETRYING, detail=f"the {what} failed; see the log")
-                await anyio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
-                pause = min(pause * 2, _MAX_RESTART_PAUSE)
-            else:
-                return
+            await self._status_changed.wait()
+            self._status_changed = anyio.Event()
+            self._announce_now(resources.STATUS)
+            await anyio.sleep(ANNOUNCE_SECONDS)
+
+    def _announce_now(self, uri: str) -> None:
+        if self._changes is not None:
+            self._changes.announce(uri)
+
+
+def _load_events() -> type[Events]:
+    from molecule_runtime.mcp.events import Events
+
+    return Events
