@@ -384,12 +384,15 @@ async def test_a_call_that_is_cancelled_while_it_gets_a_message_gives_it_back(
 async def test_somebody_who_begins_to_wait_makes_every_poller_look_at_once(
     pools: ConnectionPools, store: InboxStore, scripted: Http, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("molecule_runtime.mcp.inbox.IDLE_INTERVAL", 3600.0)
+    monkeypatch.setattr("molecule_runtime.mcp.pacing.IDLE_INTERVAL", 3600.0)
+    monkeypatch.setattr("molecule_runtime.mcp.pacing.BUSY_INTERVAL", 0.01)
     desk = Desk(pools, store, (scripted.url, ALICE), (scripted.url, Member("bob", "token-of-bob")))
     with anyio.fail_after(WAIT_SECONDS):
         async with anyio.create_task_group() as group:
-            group.start_soon(desk.inbox.pause)
-            group.start_soon(desk.inbox.pause)
+            for box in desk.boxes.values():
+                pace = desk.inbox.pacing.of(box)
+                pace.begin()
+                group.start_soon(pace.pause)
             await anyio.wait_all_tasks_blocked()
             await desk.inbox.wait(0)
 

@@ -9,9 +9,10 @@ import anyio
 import pytest
 from tests.support.tenants import Tenant, bearer, target
 
-from molecule_runtime.core.platform.client import PlatformClient
+from molecule_runtime.mcp.served import ServedClients
+from molecule_runtime.mcp.service import logger
 from molecule_runtime.mcp.settings import load_settings
-from molecule_runtime.mcp.supervisor import Supervisor, logger
+from molecule_runtime.mcp.supervisor import Supervisor
 
 from .processes import SECONDS, one
 
@@ -44,7 +45,9 @@ async def test_a_workspace_whose_last_token_was_revoked_is_named_although_it_reg
     (row,) = (await acme.http.get(tokens, headers=bearer(ours))).json()["tokens"]
     assert (await acme.http.delete(f"{tokens}/{row['id']}", headers=bearer(ours))).status_code < 300
     settings = load_settings(one(tmp_path / "p", acme.url, ours).environ)
-    supervisor = Supervisor(settings, {ours.id: PlatformClient(target(acme.url, ours), pools)}, None, None)
+    served = ServedClients(pools, user_agent="test")
+    served.open(target(acme.url, ours))
+    supervisor = Supervisor(settings, served)
     ear = Ear()
     logger.addHandler(ear)
     try:

@@ -7,7 +7,6 @@ polled there; and of each mailbox only one process is the poller at a time.
 from __future__ import annotations
 
 import logging
-import random
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from molecule_runtime.mcp import store as stored
 from molecule_runtime.mcp.changes import ResourceChanges, inbox_uri
 from molecule_runtime.mcp.errors import StateError
 from molecule_runtime.mcp.listing import list_mailboxes
+from molecule_runtime.mcp.pacing import Pacing
 from molecule_runtime.mcp.sharing import BEAT_SECONDS, EAGER_SECONDS, Sharing
 from molecule_runtime.mcp.store import InboxStore, Mailbox
 
@@ -29,15 +29,6 @@ if TYPE_CHECKING:
     from molecule_runtime.tools import InboxMessage
 
 logger = logging.getLogger(__name__)
-
-IDLE_INTERVAL = 5.0
-"""Seconds between polls when nothing happens (contract `runtime.md` 4.1)."""
-
-BUSY_INTERVAL = 1.0
-"""Seconds between polls while somebody waits, and for a while after a message."""
-
-BUSY_FOR = 30.0
-"""Seconds for which a message keeps polling fast."""
 
 WATCH_INTERVAL = 0.5
 """Seconds between looks at what other processes wrote, and whether they are still there."""
@@ -59,26 +50,32 @@ class PolledInbox:
         self._mailboxes = dict(mailboxes)
         self._changes = changes or ResourceChanges()
         self._changed = anyio.Event()
-        self._asked = anyio.Event()
+        self.pacing = Pacing()
+        """When each mailbox is polled."""
         self._turned = anyio.Event()
         self._polled_here: set[Mailbox] = set()
+        self._looked = False
         self._full: set[Mailbox] = set()
         self._seen: dict[Mailbox, tuple[int, int]] = {}
         self._waiters = 0
         self._at_work = 0
-        self._busy_until = 0.0
-        self._others_wait_until = 0.0
 
     def serve(self, workspace_id: str, mailbox: Mailbox) -> None:
         """Take in one workspace more."""
         self._mailboxes[workspace_id] = mailbox
 
-    def leave(self, workspace_id: str) -> None:
-        """Serve a workspace no more. Its messages stay in the file."""
+    async def leave(self, workspace_id: str) -> None:
+        """Serve a workspace no more. Its messages stay in the file, and another process may poll it."""
         mailbox = self._mailboxes.pop(workspace_id, None)
         if mailbox is not None:
             self._polled_here.discard(mailbox)
             self._full.discard(mailbox)
+            self.pacing.forget(mailbox)
+            await anyio.to_thread.run_sync(self._sharing.give_up, [mailbox])
+
+    def polls(self, mailbox: Mailbox) -> bool | None:
+        """Tell whether this process polls a mailbox, rather than another one; None where that is not known yet."""
+        return mailbox in self._polled_here if self._looked else None
 
     # --- what the tools do ----------------------------------------------------------------------------------------------------
 
@@ -87,21 +84,19 @@ class PolledInbox:
         mailboxes = self._chosen(workspace_id)
         deadline = time.monotonic() + timeout
         self._waiters += 1
-        # Every poller that pauses waits for this one event.
-        self._asked.set()
-        self._asked = anyio.Event()
         try:
-            while True:
-                changed = self._changed
-                message = await self._lease(mailboxes)
-                remaining = deadline - time.monotonic()
-                if message is not None or remaining <= 0:
-                    return message
-                free_at = await anyio.to_thread.run_sync(self._store.next_free, mailboxes)
-                if free_at is not None:
-                    remaining = min(remaining, max(0.05, free_at - time.time() + 0.05))
-                with anyio.move_on_after(remaining):
-                    await changed.wait()
+            with self.pacing.waiting(mailboxes):
+                while True:
+                    changed = self._changed
+                    message = await self._lease(mailboxes)
+                    remaining = deadline - time.monotonic()
+                    if message is not None or remaining <= 0:
+                        return message
+                    free_at = await anyio.to_thread.run_sync(self._store.next_free, mailboxes)
+                    if free_at is not None:
+                        remaining = min(remaining, max(0.05, free_at - time.time() + 0.05))
+                    with anyio.move_on_after(remaining):
+                        await changed.wait()
         finally:
             self._waiters -= 1
 
@@ -175,7 +170,7 @@ class PolledInbox:
 
     def arrived(self, mailbox: Mailbox) -> None:
         """Wake those who wait: a poller wrote new messages."""
-        self._busy_until = time.monotonic() + BUSY_FOR
+        self.pacing.of(mailbox).talk()
         self._changes.announce(inbox_uri(mailbox.workspace_id))
         self._wake()
 
@@ -186,21 +181,13 @@ class PolledInbox:
         else:
             self._full.discard(mailbox)
 
-    async def turn(self, mailbox: Mailbox) -> None:
-        """Wait until it is this process that polls a mailbox."""
+    async def turn(self, mailbox: Mailbox) -> bool:
+        """Wait until it is this process that polls a mailbox; True when it was not all the time."""
+        waited = False
         while mailbox not in self._polled_here:
+            waited = True
             await self._turned.wait()
-
-    async def pause(self) -> None:
-        """Sleep until the next poll is due: soon while somebody waits or talks, later when nothing happens, never in lock-step."""
-        asked = self._asked
-        eager = self._waiters > 0 or time.monotonic() < self._busy_until or time.time() < self._others_wait_until
-        seconds = (BUSY_INTERVAL if eager else IDLE_INTERVAL) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
-        with anyio.move_on_after(seconds):
-            if eager:
-                await anyio.sleep(seconds)
-            # Somebody who begins to wait makes the next poll due at once.
-            await asked.wait()
+        return waited
 
     @property
     def news(self) -> anyio.Event:
@@ -229,15 +216,16 @@ class PolledInbox:
         mailboxes = list(self._mailboxes.values())
         waits = self._waiters > 0
         found = await anyio.to_thread.run_sync(lambda: watch.look(mailboxes, waits=waits, at_work=self._at_work > 0))
+        self._looked = True
+        if gone := found.polled_here - set(self._mailboxes.values()):
+            # They were left while this look was under way.
+            await anyio.to_thread.run_sync(self._sharing.give_up, gone)
+            found.polled_here -= gone
         if found.polled_here != self._polled_here:
-            # Only of those that are still served.
-            self._polled_here = found.polled_here & set(self._mailboxes.values())
+            self._polled_here = found.polled_here
             self._turned.set()
             self._turned = anyio.Event()
-        if found.others_wait_until > self._others_wait_until and time.time() >= self._others_wait_until:
-            self._asked.set()
-            self._asked = anyio.Event()
-        self._others_wait_until = found.others_wait_until
+        self.pacing.urge(found.others_wait_until)
         if found.summary is not None:
             self._compare(found.summary)
         if found.summary is not None or found.freed:

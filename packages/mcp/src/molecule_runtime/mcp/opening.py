@@ -12,12 +12,12 @@ import anyio
 from molecule_runtime.core import env
 from molecule_runtime.core.config import FILE_NAME, load_config
 from molecule_runtime.core.errors import ConfigurationError
-from molecule_runtime.core.platform.client import PlatformClient
 from molecule_runtime.core.platform.pools import ConnectionPools
 from molecule_runtime.core.secretfile import write_private
 from molecule_runtime.core.version import version_of
 from molecule_runtime.mcp.changes import ResourceChanges
 from molecule_runtime.mcp.inbox import PolledInbox, mailbox_of
+from molecule_runtime.mcp.served import ServedClients
 from molecule_runtime.mcp.settings import DEFAULT_CONFIG
 from molecule_runtime.mcp.store import InboxStore
 from molecule_runtime.mcp.supervisor import Supervisor
@@ -60,12 +60,11 @@ async def open_process(settings: McpSettings, environ: Mapping[str, str] | None 
     """Open the clients and the inbox of the configured workspaces; the supervisor is not yet running."""
     async with AsyncExitStack() as stack:
         pools = await stack.enter_async_context(ConnectionPools())
-        clients: dict[str, PlatformClient] = {
-            target.id: await stack.enter_async_context(
-                PlatformClient(target, pools, user_agent=f"molecule-mcp/{version_of(DISTRIBUTION)}")
-            )
-            for target in settings.targets
-        }
+        served = await stack.enter_async_context(
+            ServedClients(pools, user_agent=f"molecule-mcp/{version_of(DISTRIBUTION)}")
+        )
+        for target in settings.targets:
+            served.open(target)
         changes = ResourceChanges()
         store: InboxStore | None = None
         inbox: PolledInbox | None = None
@@ -82,7 +81,7 @@ async def open_process(settings: McpSettings, environ: Mapping[str, str] | None 
         # After all that its work needs, so that it ends before that.
         background = await stack.enter_async_context(Background())
         context = ToolContext(
-            clients=clients,
+            clients=served,
             journal=journal,
             permissions=await anyio.to_thread.run_sync(load_permissions, settings.config_dir, environ),
             inbox=inbox,
@@ -98,9 +97,8 @@ async def open_process(settings: McpSettings, environ: Mapping[str, str] | None 
             sandbox=await anyio.to_thread.run_sync(load_sandbox, settings.config_dir, environ),
             telemetry=settings.telemetry,
         )
-        yield Opened(
-            context=context, supervisor=Supervisor(settings, clients, store, inbox), inbox=inbox, changes=changes
-        )
+        supervisor = Supervisor(settings, served, store=store, inbox=inbox, changes=changes, environ=environ)
+        yield Opened(context=context, supervisor=supervisor, inbox=inbox, changes=changes)
 
 
 def load_permissions(folder: Path, environ: Mapping[str, str] | None = None) -> Permissions:
@@ -143,6 +141,6 @@ def _identity(settings: McpSettings, environ: Mapping[str, str] | None) -> Runti
         molecule_model=env.MOLECULE_MODEL.get(environ),
         anthropic_base_url=env.ANTHROPIC_BASE_URL.get(environ),
         tier=env.TIER.get(environ),
-        workspace_id=settings.targets[0].id,
+        workspace_id=settings.targets[0].id if settings.targets else "",
         runtime=env.ADAPTER_MODULE.get(environ),
     )

@@ -66,6 +66,7 @@ class Pace:
         self._origin = origin
         self._pacing = pacing
         self._waiting = 0
+        self._asked = False
         self._busy_until = 0.0
         self._hinted_until = 0.0
         self._due = False
@@ -98,6 +99,12 @@ class Pace:
         self._busy_until = time.monotonic() + BUSY_FOR
         self._nudge()
 
+    def begin(self) -> None:
+        """Note that a poll begins. A hint that comes from now on makes another one due."""
+        self._due = self._asked = False
+        self._polled = time.monotonic()
+        self._stretch = _stretch()
+
     async def pause(self) -> None:
         """Sleep until the next poll is due; never in lock-step with others."""
         while True:
@@ -105,17 +112,16 @@ class Pace:
             wait = HINT_GAP if self._due else self._interval(now) * self._stretch
             remaining = self._polled + wait - now
             if remaining <= 0:
-                break
+                return
             nudged = self._nudged
             with anyio.move_on_after(remaining):
                 await nudged.wait()
-        self._due = False
-        self._polled = time.monotonic()
-        self._stretch = _stretch()
 
     def begin_waiting(self) -> None:
         """Somebody waits for a message of this mailbox."""
         self._waiting += 1
+        # Also where they wait for a moment only: the next poll is due at once.
+        self._asked = True
         self._nudge()
 
     def end_waiting(self) -> None:
@@ -129,7 +135,7 @@ class Pace:
     def _interval(self, now: float) -> float:
         if self.is_hinted:
             return HINTED_INTERVAL
-        eager = self._waiting > 0 or now < self._busy_until or self._pacing.is_urged
+        eager = self._waiting > 0 or self._asked or now < self._busy_until or self._pacing.is_urged
         return max(BUSY_INTERVAL if eager else IDLE_INTERVAL, self._origin.interval(now))
 
     def _nudge(self) -> None:

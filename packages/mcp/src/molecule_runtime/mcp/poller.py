@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from typing import TYPE_CHECKING
 
 import anyio
@@ -17,6 +18,7 @@ from molecule_runtime.core.errors import (
 )
 from molecule_runtime.mcp.inbox import mailbox_of
 from molecule_runtime.mcp.rows import message_of
+from molecule_runtime.mcp.status import InboxPhase, InboxState
 from molecule_runtime.mcp.store import MAX_WAITING
 from molecule_runtime.tools.peers import chronological
 
@@ -37,6 +39,9 @@ PAGE = 100
 MAX_BACKOFF = 60.0
 """Seconds between polls of a platform that keeps failing."""
 
+MAX_RETRY_AFTER = 300.0
+"""Seconds; a platform that asks for more is asked again all the same."""
+
 
 class InboxPoller:
     """Brings the messages of one workspace into the inbox."""
@@ -49,29 +54,43 @@ class InboxPoller:
         self._tag_arrival = tag_arrival
         self._page = PAGE
         self._full = False
+        # What the file says, as long as only this process polls the mailbox: most polls bring nothing, and read nothing from disk.
+        self._cursor: str | None = None
+        self._known = False
+        self.state = InboxState(phase=InboxPhase.STARTING)
+        """How it goes."""
 
     async def run(self) -> None:
         """Poll until cancelled; a failing platform is asked less and less often, and as it says in Retry-After.
 
         Of several processes of one workspace one polls at a time.
         """
+        pace = self._inbox.pacing.of(self._mailbox)
         failures = 0
         while True:
-            await self._inbox.turn(self._mailbox)
+            if await self._inbox.turn(self._mailbox):
+                self._known = False
+            pace.begin()
             try:
                 more = await self.poll()
             except PlatformError as exc:
                 failures += 1
                 pause = min(2.0**failures, MAX_BACKOFF) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
                 if isinstance(exc, (RateLimitedError, UnavailableError)) and exc.retry_after is not None:
-                    pause = max(pause, exc.retry_after)
+                    pause = max(pause, min(exc.retry_after, MAX_RETRY_AFTER))
+                self.state = InboxState(
+                    phase=InboxPhase.RETRYING, detail=str(exc), last_poll=self.state.last_poll, failures=failures
+                )
                 log = logger.warning if failures in {1, 3} or failures % 20 == 0 else logger.debug
                 log("cannot read the inbox of workspace %s (attempt %d): %s", self._client.workspace_id, failures, exc)
                 await anyio.sleep(pause)
             else:
                 failures = 0
+                self.state = InboxState(
+                    phase=InboxPhase.FULL if self._full else InboxPhase.POLLING, last_poll=time.time()
+                )
                 if not more:
-                    await self._inbox.pause()
+                    await pace.pause()
 
     async def poll(self) -> bool:
         """Fetch and store one page; True when there may be another.
@@ -79,7 +98,10 @@ class InboxPoller:
         Raises:
             PlatformError: the page could not be read; the cursor has not moved.
         """
-        if await anyio.to_thread.run_sync(self._store.waiting, self._mailbox) >= MAX_WAITING:
+        if not self._known:
+            self._cursor, waiting = await anyio.to_thread.run_sync(self._on_disk)
+            self._known = waiting < MAX_WAITING
+        if not self._known:
             if not self._full:
                 logger.warning(
                     "the inbox of workspace %s holds %d messages; polling goes on when some are popped",
@@ -91,12 +113,13 @@ class InboxPoller:
             return False
         self._full = False
         self._inbox.room(self._mailbox, full=False)
-        cursor = await anyio.to_thread.run_sync(self._store.cursor, self._mailbox)
+        cursor = self._cursor
         try:
             rows = await self._after(cursor) if cursor else await self._backlog()
         except GoneError:
             if cursor is None:
                 raise
+            self._known = False
             await anyio.to_thread.run_sync(self._store.forget_cursor, self._mailbox)
             return True
         except UnexpectedResponseError:
@@ -111,12 +134,17 @@ class InboxPoller:
             if (message := message_of(row, own_id=self._client.workspace_id, tag_arrival=self._tag_arrival)) is not None
         ]
         newest = rows[-1].id
+        # Read again before the next poll: what was added counts towards the limit.
+        self._known = False
         added = await anyio.to_thread.run_sync(lambda: self._store.add(self._mailbox, messages, cursor=newest))
         if added:
             self._inbox.arrived(self._mailbox)
         more = cursor is not None and len(rows) >= self._page and newest != cursor
         self._page = min(self._page * 2, PAGE)
         return more
+
+    def _on_disk(self) -> tuple[str | None, int]:
+        return self._store.cursor(self._mailbox), self._store.waiting(self._mailbox)
 
     async def _after(self, cursor: str) -> list[ActivityRow]:
         # An April server ignores the cursor and answers newest first.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -18,7 +19,8 @@ from molecule_runtime.core.presence import (
     Vitals,
     agent_card,
 )
-from molecule_runtime.mcp.inbox import InboxPoller, mailbox_of
+from molecule_runtime.mcp.inbox import mailbox_of
+from molecule_runtime.mcp.poller import InboxPoller
 from molecule_runtime.mcp.status import InboxPhase, InboxState, TargetStatus
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ class TargetService:
         self._reachable = anyio.Event()
         self._failed: TargetState | None = None
         self._on_change = on_change
+        self._inbox = inbox
         self._pace = None if inbox is None else inbox.pacing.of(mailbox_of(client.target))
         self._poller: InboxPoller | None = None
         if store is not None and inbox is not None:
@@ -134,9 +137,12 @@ class TargetService:
         finally:
             self._ended.set()
 
-    async def stop(self) -> None:
-        """End the work and wait for its end."""
+    def cancel(self) -> None:
+        """Have the work end."""
         self._scope.cancel()
+
+    async def ended(self) -> None:
+        """Wait until it has ended."""
         await self._ended.wait()
 
     def _registration(self) -> wire.RegisterRequest:
@@ -170,7 +176,10 @@ class TargetService:
             return InboxState()
         if not self._reachable.is_set():
             return InboxState(phase=InboxPhase.STARTING)
-        return self._poller.state
+        state = self._poller.state
+        if self._inbox is not None and self._inbox.polls(mailbox_of(self.client.target)) is False:
+            return replace(state, phase=InboxPhase.ELSEWHERE)
+        return state
 
     async def _guard(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
         """Start work again that failed in a way nobody foresaw: a defect in one target's service must not end the process."""

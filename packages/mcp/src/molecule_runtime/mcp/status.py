@@ -23,6 +23,10 @@ class InboxPhase(StrEnum):
     POLLING = "polling"
     RETRYING = "retrying"
     """The platform does not show them."""
+    FULL = "full"
+    """It holds as many messages as it may; the rest waits on the platform until some are popped."""
+    ELSEWHERE = "elsewhere"
+    """Another process that shares the inbox polls it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,6 +80,8 @@ class Supervisor:
         async with anyio.create_task_group() as group:
             self._group = group
             group.start_soon(self._announce)
+            if self._inbox is not None:
+                group.start_soon(self._inbox.run)
             for service in list(self._services.values()):
                 group.start_soon(service.run)
             if self._inbox is not None:
@@ -135,12 +137,12 @@ class Supervisor:
         self._services.pop(client.workspace_id, None)
         if self._events is not None:
             self._events.leave(client)
-        # First out of sight of the tools: a call that begins now is refused, or goes to the changed one.
+        service.cancel()
+        # Out of sight of the tools before anything else is waited for: a call that begins now is refused.
         await self._served.close(client)
-        await service.stop()
+        await service.ended()
         if self._inbox is not None:
-            self._inbox.leave(client.workspace_id)
-            self._inbox.pacing.forget(mailbox_of(client.target))
+            await self._inbox.leave(client.workspace_id)
         origin = origin_of(client.target.platform_url)
         if not any(origin_of(other.client.target.platform_url) == origin for other in self._services.values()):
             self._gates.pop(origin, None)

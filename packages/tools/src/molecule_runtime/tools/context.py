@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from molecule_runtime.tools.sandbox import Sandbox
     from molecule_runtime.tools.telemetry import Telemetry
 
+_SHOWN_IDS = 50
+"""Of the served workspaces, in an error: a process may serve a thousand."""
+
 ArgumentsT = TypeVar("ArgumentsT", bound=ToolArguments)
 
 Progress: TypeAlias = Callable[[str], Awaitable[None]]
@@ -59,7 +62,7 @@ class ToolContext:
     """What the tools of one process share. One client per served workspace; nothing else knows a token.
 
     Attributes:
-        clients: by workspace id; at least one.
+        clients: by workspace id; may change while the process runs.
         inbox: None where this process does not poll.
         delegation_timeout: seconds that a synchronous delegation may take.
         max_wait: seconds that a tool waits for somebody before it returns how it stands, with a way to go on; None for as long as it
@@ -105,7 +108,7 @@ class ToolContext:
         client = self.clients.get(workspace_id)
         if client is None:
             raise ToolRefusedError(
-                f"workspace {workspace_id!r} is not served by this process; source_workspace_id must be one of: {', '.join(self.clients)}"
+                f"workspace {workspace_id!r} is not served by this process; source_workspace_id must be one of: {self._served()}"
             )
         return client
 
@@ -119,9 +122,17 @@ class ToolContext:
             return self.client_of(workspace_id)
         if len(self.clients) > 1:
             raise ToolRefusedError(
-                f"this process serves several workspaces; name one in source_workspace_id: {', '.join(self.clients)}"
+                f"this process serves several workspaces; name one in source_workspace_id: {self._served()}"
             )
-        return next(iter(self.clients.values()))
+        only = next(iter(self.clients.values()), None)
+        if only is None:
+            raise ToolRefusedError("this process serves no workspace now; its operator removed the last one")
+        return only
+
+    def _served(self) -> str:
+        served = list(self.clients)
+        more = f" and {len(served) - _SHOWN_IDS} more" if len(served) > _SHOWN_IDS else ""
+        return ", ".join(served[:_SHOWN_IDS]) + more if served else "none at the moment"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
