@@ -108,12 +108,12 @@ class Supervisor:
             await self._end(service, "removed")
         changed = new = 0
         for target in targets:
-            service = self._services.get(target.id)
-            if service is not None and service.client.target == target:
+            known = self._services.get(target.id)
+            if known is not None and known.client.target == target:
                 continue
-            if service is not None:
+            if known is not None:
                 changed += 1
-                await self._end(service, "changed")
+                await self._end(known, "changed")
             else:
                 new += 1
             await self._begin(target)
