@@ -8,21 +8,20 @@ import json
 import os
 import random
 import socket
-import subprocess
 import sys
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
 import httpx
+from tests.support.warm import WarmProcess, start_host
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
+    from pathlib import Path
 
 DEADLINE = 90.0
-HOST = str(Path(sys.executable).with_name("molecule-runtime"))
 
 
 def free_port() -> int:
@@ -61,23 +60,19 @@ async def molecule_local(
 
 
 @asynccontextmanager
-async def molecule_runtime(folder: Path, environ: Mapping[str, str]) -> AsyncGenerator[subprocess.Popen[bytes]]:
+async def molecule_runtime(folder: Path, environ: Mapping[str, str]) -> AsyncGenerator[WarmProcess]:
     """Run a host whose adapter, home and log (`stderr.txt`, which grows with each start) are in a folder."""
     complete = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(folder), **environ}
-    with (folder / "stderr.txt").open("ab") as log:
-        popen = subprocess.Popen(  # noqa: ASYNC220 - starting it takes no time that a test would miss
-            [HOST], env=complete, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
+    process = start_host([], environ=complete, folder=folder, log=folder / "stderr.txt")
     try:
-        yield popen
+        yield process
     finally:
-        if popen.poll() is None:
-            popen.kill()
+        process.kill()
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(popen.wait)
+            await anyio.to_thread.run_sync(process.wait)
 
 
-async def ended(process: subprocess.Popen[bytes]) -> int:
+async def ended(process: WarmProcess) -> int:
     """Wait for the end of a host and return its exit code."""
     with anyio.fail_after(DEADLINE):
         return await anyio.to_thread.run_sync(process.wait, abandon_on_cancel=True)

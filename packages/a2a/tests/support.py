@@ -22,6 +22,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from tests.support.in_process import run_main
+from tests.support.warm import WarmProcess, start_host
 
 from molecule_runtime.a2a import boot, cli
 from molecule_runtime.a2a.settings import load_settings
@@ -295,7 +296,7 @@ def text_of(answer: Mapping[str, Any]) -> str:
 class Process:
     """A `molecule-runtime` process."""
 
-    popen: subprocess.Popen[bytes]
+    popen: subprocess.Popen[bytes] | WarmProcess
     stderr: Path
 
     async def exit_code(self) -> int:
@@ -311,6 +312,16 @@ class Process:
 
 @contextlib.asynccontextmanager
 async def process(workspace: Workspace, *arguments: str, **changes: str) -> AsyncGenerator[Process, None]:
+    """Run a host as a process that need not import everything first."""
+    stderr = workspace.root / "stderr.txt"
+    stderr.write_bytes(b"")
+    popen = start_host(arguments, environ=workspace.environ(**changes), folder=workspace.root, log=stderr)
+    async with _until_the_end(Process(popen, stderr)) as host:
+        yield host
+
+
+@contextlib.asynccontextmanager
+async def command(workspace: Workspace, *arguments: str, **changes: str) -> AsyncGenerator[Process, None]:
     """Run the installed command."""
     stderr = workspace.root / "stderr.txt"
     with stderr.open("wb") as handle:
@@ -322,12 +333,18 @@ async def process(workspace: Workspace, *arguments: str, **changes: str) -> Asyn
             stdout=handle,
             stderr=handle,
         )
+    async with _until_the_end(Process(popen, stderr)) as host:
+        yield host
+
+
+@contextlib.asynccontextmanager
+async def _until_the_end(host: Process) -> AsyncGenerator[Process, None]:
     try:
-        yield Process(popen, stderr)
+        yield host
     finally:
-        if popen.poll() is None:
-            popen.kill()
-        popen.wait(DEADLINE)
+        if host.popen.poll() is None:
+            host.popen.kill()
+        host.popen.wait(DEADLINE)
 
 
 @dataclass(frozen=True)

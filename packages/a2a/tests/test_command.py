@@ -16,7 +16,20 @@ from molecule_runtime.a2a import cli
 from molecule_runtime.core.envelope import Failure, read_answer
 from molecule_runtime.core.version import version_of
 
-from .support import COMMAND, DEADLINE, ECHO, FakePlatform, Workspace, ask, ended, process, ready, serving, text_of
+from .support import (
+    COMMAND,
+    DEADLINE,
+    ECHO,
+    FakePlatform,
+    Workspace,
+    ask,
+    command,
+    ended,
+    process,
+    ready,
+    serving,
+    text_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +61,7 @@ def complaint(log: str) -> str:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_stops_the_host_cleanly(make_workspace: Make, number: signal.Signals) -> None:
     workspace = make_workspace()
-    async with process(workspace) as host:
+    async with command(workspace) as host:
         await ready(workspace)
         host.popen.send_signal(number)
         assert await host.exit_code() == 0
@@ -119,7 +132,7 @@ async def test_a_turn_that_does_not_end_is_cancelled_and_its_sender_told(
 async def test_a_second_signal_ends_the_host_at_once(make_workspace: Make, platform: FakePlatform) -> None:
     workspace = make_workspace(GATED_ANSWER)
     waiting, _ = platform.gate("turn")
-    async with process(workspace) as host, anyio.create_task_group() as tasks:
+    async with command(workspace) as host, anyio.create_task_group() as tasks:
         await ready(workspace)
 
         async def talk() -> None:
@@ -144,7 +157,7 @@ async def test_a_host_ends_although_the_adapter_left_a_thread_behind(make_worksp
             threading.Thread(target=threading.Event().wait).start()""",
     )
     workspace = make_workspace(source)
-    async with process(workspace) as host:
+    async with command(workspace) as host:
         await ready(workspace)
         host.popen.send_signal(signal.SIGTERM)
         assert await host.exit_code() == 0
@@ -152,14 +165,14 @@ async def test_a_host_ends_although_the_adapter_left_a_thread_behind(make_worksp
 
 async def test_arguments_that_nobody_knows_are_tolerated(make_workspace: Make) -> None:
     workspace = make_workspace()
-    async with process(workspace, "--channel", "x", "positional") as host:
+    async with command(workspace, "--channel", "x", "positional") as host:
         await ready(workspace)
         assert "ignoring 3 argument(s)" in host.log()
 
 
 async def test_the_log_goes_to_stderr_in_the_format_that_is_asked_for(make_workspace: Make) -> None:
     workspace = make_workspace(config="observability: {log_level: WARNING}")
-    async with process(workspace) as host:
+    async with command(workspace) as host:
         await ready(workspace)
         host.popen.send_signal(signal.SIGTERM)
         assert await host.exit_code() == 0
@@ -219,7 +232,7 @@ async def test_a_config_file_that_may_not_be_read_is_one_clear_line(make_workspa
     path = workspace.root / "configs" / "config.yaml"
     path.unlink()
     path.mkdir()
-    async with process(workspace) as host:
+    async with command(workspace) as host:
         assert await host.exit_code() == 2
         assert "cannot be read" in complaint(host.log())
 
@@ -227,7 +240,7 @@ async def test_a_config_file_that_may_not_be_read_is_one_clear_line(make_workspa
 async def test_a_port_that_is_taken_is_one_clear_line(make_workspace: Make, platform: FakePlatform) -> None:
     workspace = make_workspace()
     with socket.create_server(("127.0.0.1", workspace.port)):
-        async with process(workspace) as host:
+        async with command(workspace) as host:
             assert await host.exit_code() == 1
             assert f"a2a.port {workspace.port} is taken" in complaint(host.log())
     assert platform.registrations == []
@@ -265,14 +278,14 @@ async def test_the_traceback_of_an_adapter_is_shown_when_it_is_asked_for(make_wo
     assert "Traceback" in done.log
 
 
-@pytest.mark.parametrize("command", [[COMMAND], [sys.executable, "-m", "molecule_runtime.a2a"]])
-def test_help_and_version_need_no_settings(command: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [[COMMAND], [sys.executable, "-m", "molecule_runtime.a2a"]])
+def test_help_and_version_need_no_settings(words: list[str], tmp_path: Path) -> None:
     said = subprocess.run(
-        [*command, "--help"], capture_output=True, text=True, timeout=DEADLINE, check=True, cwd=tmp_path
+        [*words, "--help"], capture_output=True, text=True, timeout=DEADLINE, check=True, cwd=tmp_path
     )
     assert "WORKSPACE_ID" in said.stdout
     said = subprocess.run(
-        [*command, "--version"], capture_output=True, text=True, timeout=DEADLINE, check=True, cwd=tmp_path
+        [*words, "--version"], capture_output=True, text=True, timeout=DEADLINE, check=True, cwd=tmp_path
     )
     assert version_of("molecule-runtime-a2a") in said.stdout
 

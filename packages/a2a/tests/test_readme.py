@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from .gated import said, send, text_in
-from .support import Workspace, ask, process, ready, serving, text_of
+from .support import Workspace, ask, command, ready, serving, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ async def test_the_adapter_of_the_readme_answers(make_workspace: Callable[..., W
     config = block("yaml").replace("8000", str(workspace.port))
     (workspace.root / "configs" / "config.yaml").write_text(config)
     # Found in the folder that the command is run in, as the README says.
-    async with process(workspace, PYTHONPATH=""):
+    async with command(workspace, PYTHONPATH=""):
         await ready(workspace)
         assert text_of(await ask(workspace, "hello")) == "HELLO"
 

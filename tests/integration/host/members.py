@@ -17,9 +17,10 @@ import pytest
 from ..processes import DEADLINE, free_port, molecule_local, molecule_runtime
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import AsyncGenerator, Callable
     from pathlib import Path
+
+    from tests.support.warm import WarmProcess
 
 ADAPTER = """
     import json
@@ -118,7 +119,7 @@ class Member:
         await deliver(self.admin, target, text, headers=self.headers, **fields)
 
     @asynccontextmanager
-    async def at_work(self) -> AsyncGenerator[subprocess.Popen[bytes]]:
+    async def at_work(self) -> AsyncGenerator[WarmProcess]:
         """Run the host of this workspace."""
         environ = {
             "WORKSPACE_ID": self.id,
