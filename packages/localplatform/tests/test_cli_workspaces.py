@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from molecule_runtime.core.envelope import message_send
+
 from .shell import Shell
 
 if TYPE_CHECKING:
@@ -56,7 +58,9 @@ async def test_status_says_how_many_messages_wait(world: World, shell: Shell, ag
 
     agent.answer = hang_up
     for number in range(2):
-        await shell.run("chat", "alice", f"message {number}", "--timeout", "0.5")
+        body = message_send(f"message {number}")
+        sent = await world.http.post(f"/workspaces/{member.id}/a2a", json=body, headers=world.admin)
+        assert sent.json()["queued"] is True, sent.text
     (row,) = (await shell.run("status", "--json")).data["workspaces"]
     assert row["queue_depth"] == 2
     _, _, line = (await shell.run("status")).said.splitlines()

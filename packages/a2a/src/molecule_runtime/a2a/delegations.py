@@ -153,12 +153,14 @@ class Delegations:
 
     async def _tell_once(self, telling: Telling) -> bool:
         names = ", ".join(telling.delegation_ids)
-        if telling.begun > MAX_ATTEMPTS:
+        given_up = telling.begun > MAX_ATTEMPTS
+        if given_up:
             logger.error("the result of delegation(s) %s was begun %d times and is given up", names, telling.begun - 1)
         elif not await self._wake(telling):
             await self._store.put_back(telling)
             return False
-        else:
-            logger.info("the agent was told of delegation(s) %s", names)
         await self._store.told(telling)
+        if not given_up:
+            # Only now: after this line no start tells it again.
+            logger.info("the agent was told of delegation(s) %s", names)
         return True
