@@ -86,7 +86,7 @@ async def test_an_unregistered_workspace_is_named_with_the_platform_that_does_no
 async def test_no_peers_at_all_is_said_in_words(acme: Tenant, pools: ConnectionPools) -> None:
     alone = await acme.create("alone")
     result = await done(context(pools, (acme.url, alone)), "list_peers")
-    assert result.text.startswith("You have no peers")
+    assert result.text.startswith("No peers")
     assert result.structured["peers"] == []
 
 

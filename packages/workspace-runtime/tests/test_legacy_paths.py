@@ -49,6 +49,13 @@ SAME_OBJECTS = [
         "core.registry",
         ("A2A_SECTION", "DISPLAY_SECTION", "MEMORY_SECTION", "TOOLS", "ToolSpec", "by_name", "tool_names"),
     ),
+    (
+        "platform_agent_identity",
+        "core.adapter.mcp_spec",
+        ("MANAGEMENT_MCP_NAME", "MANAGEMENT_PROVISION_TOOL_ID", "REQUIRED_TOOL"),
+    ),
+    ("plugins", "core.plugins", ("LoadedPlugins", "Plugin", "load_plugins")),
+    ("skill_loader.loader", "core.adapter.skill", ("LoadedSkill", "SkillMetadata")),
     ("policies.routing", "core.adapter.team", ("build_team_routing_payload",)),
     ("prompt", "core.adapter.prompt", ("build_system_prompt",)),
     ("runtime_wedge", "core.wedge", ("clear_wedge", "is_wedged", "mark_wedged", "reset_for_test", "wedge_reason")),
@@ -56,18 +63,26 @@ SAME_OBJECTS = [
 ]
 
 WITHOUT_A_HOME = {
+    "a2a_client",
     "a2a_executor",
     "a2a_mcp_server",
+    "a2a_tools",
     "agents_md",
+    "builtin_tools.approval",
+    "builtin_tools.hitl",
     "initial_prompt",
+    "legacy.calling",
     "legacy.content",
+    "legacy.gates",
     "legacy.messages",
     "legacy.tasks",
     "legacy.workspace",
     "lib.pre_stop",
+    "platform_auth",
+    "preflight",
     "subprocess_executor",
 }
-"""What is more than another name for something; `test_executor_helpers.py` and `tests/integration` have it at work."""
+"""What is more than another name; `test_executor_helpers.py`, `test_legacy_tools.py` and `tests/integration` have it at work."""
 
 SOURCES = Path(__file__).parents[1] / "src" / "molecule_runtime"
 INITIALIZE = {
@@ -181,22 +196,6 @@ def assert_is_ours(answers: dict[int, dict[str, Any]]) -> None:
 @pytest.mark.parametrize("module", ["a2a_mcp_server", "mcp_cli"])
 def test_a_legacy_server_runs_as_a_module(tmp_path: Path, module: str) -> None:
     assert_is_ours(speak(["-m", f"molecule_runtime.{module}"], environ(tmp_path), tmp_path))
-
-
-@pytest.fixture
-def installed(tmp_path: Path) -> Path:
-    """The folder `molecule_runtime` as an installation has it, every wheel in one place."""
-    folder = tmp_path / "site" / "molecule_runtime"
-    folder.mkdir(parents=True)
-    for wheel in (Path(__file__).parents[2]).iterdir():
-        for item in (wheel / "src" / "molecule_runtime").iterdir():
-            if item.is_dir() and item.name != "__pycache__":
-                (folder / item.name).symlink_to(item)
-            elif item.suffix == ".py":
-                # Copied: Python follows a link to find the folder of a script.
-                (folder / item.name).write_bytes(item.read_bytes())
-    assert (folder / "mcp").is_dir()
-    return folder
 
 
 def test_the_server_runs_by_its_path_beside_our_own_folder_mcp(tmp_path: Path, installed: Path) -> None:

@@ -13,8 +13,11 @@ if __name__ == "__main__":
 
 from molecule_runtime.mcp.cli import main
 from molecule_runtime.mcp_schemas import MOLECULE_MCP_TOOLS
+from molecule_runtime.mcp_tools import (  # pyright: ignore[reportMissingTypeStubs] - a namespace has no py.typed
+    handle_molecule_tool_call as handle_tool_call,
+)
 
-__all__ = ["TOOLS", "cli_main"]
+__all__ = ["TOOLS", "cli_main", "handle_tool_call"]
 
 TOOLS = MOLECULE_MCP_TOOLS
 """The very list of the registry, never a copy (contract `runtime.md` 19.1)."""

@@ -58,9 +58,26 @@ def tools(config: AdapterConfig, *, children: Sequence[wire.Peer] = ()) -> list[
     platform = config.platform
     if platform is None:
         return []
+    context = context_of(config, platform)
+    implemented = available_tools()
+    found = [
+        _tool(spec, context)
+        for spec in registry.TOOLS
+        if spec.name in implemented and spec.section != registry.INBOX_SECTION
+    ]
+    if children:
+        found.append(_route_tool(platform, context, {child.id for child in children}))
+    return found
+
+
+def context_of(config: AdapterConfig, platform: PlatformClient) -> ToolContext:
+    """Return what the tools of a workspace work with, by its configuration. Reads files, so call it on a thread from async code.
+
+    Without a readable configuration the tools only read.
+    """
     read = _configuration(config)
     state_dir = Path(config.state_dir) if config.state_dir else None
-    context = ToolContext(
+    return ToolContext(
         clients={platform.workspace_id: platform},
         permissions=Permissions.read_only() if read is None else Permissions.from_config(read.rbac),
         identity=RuntimeIdentity(model=config.model, workspace_id=config.workspace_id),
@@ -73,15 +90,6 @@ def tools(config: AdapterConfig, *, children: Sequence[wire.Peer] = ()) -> list[
         sandbox=None if read is None else Sandbox.from_config(read.sandbox),
         telemetry=configure(env.current(), service="molecule-runtime"),
     )
-    implemented = available_tools()
-    found = [
-        _tool(spec, context)
-        for spec in registry.TOOLS
-        if spec.name in implemented and spec.section != registry.INBOX_SECTION
-    ]
-    if children:
-        found.append(_route_tool(platform, context, {child.id for child in children}))
-    return found
 
 
 def approval_gate(config: AdapterConfig) -> ApprovalGate:

@@ -66,7 +66,8 @@ async def list_peers(call: Call[ListPeers]) -> ToolResult:
     if problems:
         structured["problems"] = problems
     if not lines:
-        lines = ["You have no peers: no other workspace of your team is your parent, sibling or child."]
+        # "No peers" is what templates look for (contract `consumers.md` 1.2.8).
+        lines = ["No peers: no other workspace of your team is your parent, sibling or child."]
     return ToolResult(text=bounded("\n".join(lines)), structured=structured, is_error=bool(problems) and not found)
 
 

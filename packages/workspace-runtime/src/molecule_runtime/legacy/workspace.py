@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from molecule_runtime.a2a.adapter_config import adapter_config_of
 from molecule_runtime.a2a.settings import load_settings
 from molecule_runtime.core.adapter import AdapterConfig
-from molecule_runtime.core.config import load_config
 from molecule_runtime.core.errors import ConfigurationError
-from molecule_runtime.core.platform.client import PlatformClient
-from molecule_runtime.core.platform.pools import ConnectionPools
+from molecule_runtime.legacy import calling
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,21 +48,15 @@ async def call_tool(name: str, arguments: Mapping[str, Any]) -> Mapping[str, Any
     Returns:
         `text` and what the tool says beside it; None, and a line in the log, when it cannot be called or fails.
     """
-    from molecule_runtime.tools.feature import tools
-
     with anyio.move_on_after(TOOL_SECONDS):
         try:
-            settings = load_settings()
-            config = load_config(settings.config_path)
+            result = await calling.call(name, arguments)
         except ConfigurationError as exc:
             logger.info("%s is not called: %s", name, exc)
             return None
-        async with ConnectionPools() as pools, PlatformClient(settings.target, pools) as client:
-            found = {tool.name: tool for tool in tools(adapter_config_of(settings, config, client))}
-            output = await found[name].call(arguments)
-        if output.is_error:
-            logger.warning("%s failed: %s", name, output.text)
+        if result.is_error:
+            logger.warning("%s failed: %s", name, result.text)
             return None
-        return {**output.structured, "text": output.text}
+        return {**result.structured, "text": result.text}
     logger.warning("%s failed: it took longer than %.0f s", name, TOOL_SECONDS)
     return None

@@ -682,18 +682,7 @@ class PlatformClient:
         return value
 
     def _headers(self, token: str, *, identify: bool) -> dict[str, str]:
-        # The one place that builds a platform header.
-        # Origin: the SaaS edge turns a call without it into a 404 (contract `platform-api.md` 1.4).
-        headers = {"Origin": self._origin}
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
-        if identify:
-            headers["X-Workspace-ID"] = self.target.id
-        if self.target.org_id:
-            headers["X-Molecule-Org-Id"] = self.target.org_id
-        if trace := trace_context.outgoing(self._origin):
-            headers[trace_context.KEY] = trace
-        return headers
+        return headers_for(self.target, token, identify=identify)
 
     async def _call(
         self,
@@ -969,6 +958,28 @@ def _download(answer: _Answer, _: str) -> Download:
 def _segment(value: str) -> str:
     """Return an id as one URL path segment; ids that break the rule never reach the URL."""
     return quote(validate_workspace_id(value), safe="")
+
+
+def headers_for(target: WorkspaceTarget, token: str, *, identify: bool = False) -> dict[str, str]:
+    """Return the headers of a request to the platform of a target, and to nowhere else: the one place that builds them.
+
+    Args:
+        target: whose request it is.
+        token: its current token; `""` for none.
+        identify: say which workspace asks.
+    """
+    origin = origin_of(target.platform_url)
+    # Origin: the SaaS edge turns a call without it into a 404 (contract `platform-api.md` 1.4).
+    headers = {"Origin": origin}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    if identify:
+        headers["X-Workspace-ID"] = target.id
+    if target.org_id:
+        headers["X-Molecule-Org-Id"] = target.org_id
+    if trace := trace_context.outgoing(origin):
+        headers[trace_context.KEY] = trace
+    return headers
 
 
 def _encode(body: Mapping[str, Any]) -> bytes:
