@@ -177,6 +177,12 @@ async def test_a_tenant_that_hangs_or_refuses_costs_the_others_nothing(
         assert shown["inbox"]["state"] == "polling"
         assert shown["source"].endswith("workspaces.json[5]")
         assert all(other.token not in json.dumps(states[other.id].to_json()) for other in others)
+        identity = (await fleet.call("get_runtime_identity")).structured
+        assert identity["workspace_id"] == "bob"
+        assert identity["workspaces_served"] == 6
+        assert identity["workspaces_by_state"]["online"] == 1
+        # Those that need a hand come first.
+        assert identity["workspaces"][-1]["workspace_id"] == ours.id
 
 
 async def test_a_file_that_breaks_keeps_the_last_good_list_and_says_so_until_it_is_mended(

@@ -80,6 +80,7 @@ async def open_process(settings: McpSettings, environ: Mapping[str, str] | None 
         stack.callback(journal.close)
         # After all that its work needs, so that it ends before that.
         background = await stack.enter_async_context(Background())
+        supervisor = Supervisor(settings, served, store=store, inbox=inbox, changes=changes, environ=environ)
         context = ToolContext(
             clients=served,
             journal=journal,
@@ -96,8 +97,8 @@ async def open_process(settings: McpSettings, environ: Mapping[str, str] | None 
             audit=audit,
             sandbox=await anyio.to_thread.run_sync(load_sandbox, settings.config_dir, environ),
             telemetry=settings.telemetry,
+            served_status=supervisor.summary,
         )
-        supervisor = Supervisor(settings, served, store=store, inbox=inbox, changes=changes, environ=environ)
         yield Opened(context=context, supervisor=supervisor, inbox=inbox, changes=changes)
 
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from molecule_runtime.core.presence import TargetState
+from molecule_runtime.core.presence import Phase, TargetState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
+
+SHOWN: Final = 20
+"""Targets that a summary shows one by one."""
+
+_DETAIL_CHARS: Final = 300
 
 
 class InboxPhase(StrEnum):
@@ -64,7 +69,7 @@ class TargetStatus(TargetState):
         """Return it for people: moments as RFC 3339, without what has no value."""
         inbox: dict[str, Any] = {
             "state": self.inbox.phase.value,
-            "detail": self.inbox.detail,
+            "detail": self.inbox.detail[:_DETAIL_CHARS],
             "last_poll": _moment(self.inbox.last_poll),
             "failures": self.inbox.failures,
             "events": self.events,
@@ -73,12 +78,12 @@ class TargetStatus(TargetState):
             "workspace_id": self.workspace_id,
             "platform_url": self.platform_url,
             "state": self.phase.value,
-            "detail": self.detail,
+            "detail": self.detail[:_DETAIL_CHARS],
             "since": _moment(self.since),
             "last_heartbeat": _moment(self.last_beat),
             "failures": self.failures,
             "source": self.source,
-            "inbox": {key: value for key, value in inbox.items() if value not in {"", None}},
+            "inbox": {key: value for key, value in inbox.items() if value not in ("", None)},
         }
         return {key: value for key, value in data.items() if value not in ("", None)}
 
@@ -105,12 +110,32 @@ class FileStatus:
         return data
 
 
-def by_phase(states: Iterable[TargetState]) -> dict[str, int]:
-    """Count targets by their phase."""
+def summary(states: Collection[TargetStatus], file: FileStatus | None, *, at_most: int = SHOWN) -> dict[str, Any]:
+    """Return how a process and its targets are, for people: how many are in which state, and first those that need a hand.
+
+    Args:
+        states: of every target.
+        file: of the file of workspaces.
+        at_most: how many targets are shown one by one; a process may serve a thousand.
+    """
     counts: dict[str, int] = {}
     for state in states:
         counts[state.phase.value] = counts.get(state.phase.value, 0) + 1
-    return counts
+    worst = sorted(states, key=lambda state: (_needs_no_hand(state), state.since))
+    data: dict[str, Any] = {
+        "workspaces_served": len(states),
+        "workspaces_by_state": counts,
+        "workspaces": [state.to_json() for state in worst[:at_most]],
+    }
+    if len(states) > at_most:
+        data["workspaces_not_shown"] = len(states) - at_most
+    if file is not None:
+        data["workspaces_file"] = file.to_json()
+    return data
+
+
+def _needs_no_hand(state: TargetStatus) -> bool:
+    return state.phase is Phase.ONLINE and state.inbox.phase is not InboxPhase.RETRYING
 
 
 def _moment(seconds: float | None) -> str | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
@@ -15,7 +15,7 @@ from molecule_runtime.core.identity import origin_of
 from molecule_runtime.mcp import changes as resources
 from molecule_runtime.mcp.inbox import mailbox_of
 from molecule_runtime.mcp.service import TargetService
-from molecule_runtime.mcp.status import FileStatus, TargetStatus
+from molecule_runtime.mcp.status import FileStatus, TargetStatus, summary
 from molecule_runtime.mcp.watching import FileWatch
 
 if TYPE_CHECKING:
@@ -74,6 +74,10 @@ class Supervisor:
     def states(self) -> dict[str, TargetStatus]:
         """How each target is, by workspace id."""
         return {workspace_id: service.status for workspace_id, service in self._services.items()}
+
+    def summary(self) -> dict[str, Any]:
+        """Return how the process and its targets are, for people."""
+        return summary([service.status for service in self._services.values()], self.file)
 
     async def run(self) -> None:
         """Serve every target until cancelled."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from molecule_runtime.core import delegation_chain, env
 from molecule_runtime.core.identity import validate_workspace_id
@@ -79,6 +79,8 @@ class ToolContext:
         audit: the ledger that every call goes into; None for no ledger.
         sandbox: where code is run; None where the configuration cannot be read.
         telemetry: traces calls where the process has an OpenTelemetry SDK.
+        served_status: says how each served workspace is, for `get_runtime_identity`, without asking a platform; None where the process
+            does not keep them alive.
     """
 
     clients: Mapping[str, PlatformClient]
@@ -98,6 +100,7 @@ class ToolContext:
     audit: AuditTrail | None = None
     sandbox: Sandbox | None = None
     telemetry: Telemetry = telemetry.PROCESS
+    served_status: Callable[[], Mapping[str, Any]] | None = None
 
     def client_of(self, workspace_id: str) -> PlatformClient:
         """Return the client of a served workspace.

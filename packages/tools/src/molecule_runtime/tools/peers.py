@@ -84,8 +84,10 @@ async def get_workspace_info(call: Call[WorkspaceArguments]) -> ToolResult:
 
 
 async def get_runtime_identity(call: Call[NoArguments]) -> ToolResult:
-    """Return what this process is; never asks the platform."""
-    return as_json(dataclasses.asdict(call.context.identity))
+    """Return what this process is, and how its workspaces are; never asks the platform."""
+    status = call.context.served_status
+    # Beside the seven values, which are always there (contract `runtime.md` 7.8).
+    return as_json({**(status() if status is not None else {}), **dataclasses.asdict(call.context.identity)})
 
 
 async def update_agent_card(call: Call[UpdateAgentCard]) -> ToolResult:
