@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from molecule_runtime.a2a import file_read, gate, uploads
-from molecule_runtime.a2a.uploads import clean_name
+from molecule_runtime.core.file_names import clean_name
 
 from .support import DEADLINE, FakePlatform, Workspace, eventually, ready, serving
 

@@ -13,9 +13,10 @@ from starlette.responses import JSONResponse, Response
 
 from molecule_runtime.a2a import pending_uploads
 from molecule_runtime.a2a.inbox_rows import InboxResult, InboxUpload, item_in
-from molecule_runtime.a2a.pending_uploads import PendingUploads, Upload, UploadLostError
+from molecule_runtime.a2a.pending_uploads import PendingUploads, Upload
 from molecule_runtime.a2a.statefile import StateFile
 from molecule_runtime.core.platform import client as client_module
+from molecule_runtime.core.platform.pending_uploads import UploadLostError
 from molecule_runtime.core.platform.wire import ActivityRow
 
 from .mailbox import Platform, client_of, row, serving_platform

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from molecule_runtime.core.platform.activity_rows import read_activity
 from molecule_runtime.core.platform.wire import ActivityRow
 from molecule_runtime.mcp.rows import EMPTY_TEXT, message_of
 
@@ -138,3 +139,35 @@ def test_optional_keys_are_left_out_and_never_null() -> None:
         "method": "message/send",
         "created_at": "2026-01-01T00:00:00Z",
     }
+
+
+def unread(item: dict[str, Any]) -> InboxMessage:
+    (row,) = read_activity([item])
+    found = message_of(row, own_id=OWN, tag_arrival=False)
+    assert found is not None
+    return found
+
+
+def test_a_row_that_cannot_be_read_as_a_whole_is_a_message_that_says_so() -> None:
+    body = envelope({"kind": "text", "text": "what could be read"})
+    found = unread({"id": "row-1", "source_id": PEER, "request_body": body, "created_at": 7})
+    assert (found.activity_id, found.kind, found.peer_id) == ("row-1", "peer_agent", PEER)
+    said, _, text = found.text.partition("\n")
+    assert "created_at is not as the platform's contract says" in said
+    assert text == "what could be read"
+
+
+@pytest.mark.parametrize("field", ["source_id", "method", "id"])
+def test_a_row_of_which_nobody_knows_who_sent_it_is_not_the_word_of_the_human(field: str) -> None:
+    found = unread({"id": "row-1", "method": "message/send", field: {"not": "text"}})
+    assert (found.kind, found.peer_id) == ("peer_agent", "")
+
+
+def test_a_file_that_was_left_on_the_platform_is_an_attachment() -> None:
+    body = {"uri": f"platform-pending:{OWN}/f-1", "name": "a.png", "mimeType": "image/png", "file_id": "f-1", "size": 3}
+    listed = {"kind": "image", "uri": f"platform-pending:{OWN}/f-1", "mime_type": "image/png", "name": "a.png"}
+    found = message(method="chat_upload_receive", request_body=body, summary="file a.png")
+    assert (found.kind, found.text, found.attachments) == ("canvas_user", "file a.png", (listed,))
+    del body["uri"]
+    assert message(method="chat_upload_receive", request_body=body, workspace_id=OWN).attachments == (listed,)
+    assert message(method="chat_upload_receive", request_body={"name": "a.png"}).attachments == ()

@@ -27,6 +27,7 @@ from molecule_runtime.core.errors import (
     UnexpectedResponseError,
 )
 from molecule_runtime.core.identity import origin_of
+from molecule_runtime.core.platform.activity_rows import is_identified
 
 if TYPE_CHECKING:
     import sqlite3
@@ -162,7 +163,7 @@ class Inbox:
             # Perhaps a page too large to read: the same rows come in smaller ones.
             self._page = max(1, self._page // 4)
             raise
-        rows = [row for row in rows if row.id not in self._under_way]
+        rows = [row for row in rows if row.id not in self._under_way and is_identified(row)]
         handled = await self._state.run(lambda db: self._handled(db, [row.id for row in rows])) if rows else set[str]()
         for row in rows:
             item = item_in(row, own_id=self._client.workspace_id)

@@ -16,6 +16,7 @@ from molecule_runtime.a2a.inbound import normalise
 from molecule_runtime.a2a.pending_uploads import Upload
 from molecule_runtime.a2a.senders import SOURCE_TYPE, Sender
 from molecule_runtime.core import envelope
+from molecule_runtime.core.platform.activity_rows import UnreadRow
 
 if TYPE_CHECKING:
     from a2a.types import SendMessageRequest
@@ -71,6 +72,10 @@ def item_in(row: ActivityRow, *, own_id: str) -> InboxItem | None:
     What this workspace said to its user comes back in the list, and so does what it sent itself: taken for messages they would make
     an agent answer itself (contract `runtime.md` 20.2, 19). The result of a delegation may name us as its source (4.1).
     """
+    if isinstance(row, UnreadRow) and not {"id", "method", "source_id"}.isdisjoint(row.unread):
+        # Without its source it would pass for a message of the person.
+        logger.warning("row %s of the inbox cannot be read: %s", row.id, row.problem)
+        return None
     if row.method == DELEGATE_RESULT:
         return InboxResult(row_id=row.id, line=DELEGATE_RESULT)
     source = (row.source_id or "").strip()

@@ -6,8 +6,6 @@ A file is on the disk and in the state file before the platform hears that it ma
 from __future__ import annotations
 
 import logging
-import random
-import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,10 +13,17 @@ import anyio
 from a2a.types import Part
 
 from molecule_runtime.a2a import uploads
-from molecule_runtime.a2a.errors import A2aError
 from molecule_runtime.a2a.refusals import Refusal
-from molecule_runtime.core.errors import NotFoundError, PlatformError, RateLimitedError, UnavailableError
+from molecule_runtime.core.file_names import clean_name, type_of
 from molecule_runtime.core.identity import origin_of
+from molecule_runtime.core.platform.pending_uploads import (
+    SCHEME,
+    UploadLostError,
+    acknowledge,
+    download,
+    file_id_of,
+    key_of,
+)
 
 if TYPE_CHECKING:
     import sqlite3
@@ -27,11 +32,10 @@ if TYPE_CHECKING:
     from a2a.types import Message
 
     from molecule_runtime.a2a.statefile import StateFile
-    from molecule_runtime.core.platform.client import Download, PlatformClient
+    from molecule_runtime.core.platform.client import PlatformClient
 
 logger = logging.getLogger(__name__)
 
-SCHEME = "platform-pending:"
 MAX_REMEMBERED = 1024
 """Files of which it is known where they are (contract `runtime.md` 4.4)."""
 
@@ -45,10 +49,6 @@ MAX_ATTEMPTS = 4
 MAX_BACKOFF = 8.0
 
 _NOTE = "(The file {name!r:.120} that came with this message could not be fetched: {reason})"
-
-
-class UploadLostError(A2aError):
-    """A file that waits on the platform cannot be had; the text says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,11 +92,8 @@ class PendingUploads:
             UploadLostError: it cannot be had.
             StateFileError: it cannot be noted where it is.
         """
-        try:
-            # One and the same name each time, so that a fetch that is cut off leaves no second copy.
-            key = uuid.UUID(upload.file_id).hex
-        except ValueError:
-            raise UploadLostError("its id is not one of the platform's") from None
+        # One and the same name each time, so that a fetch that is cut off leaves no second copy.
+        key = key_of(upload.file_id)
         lock = self._under_way.setdefault(key, anyio.Lock())
         try:
             async with lock:
@@ -104,10 +101,10 @@ class PendingUploads:
                 if known is not None:
                     return known
                 async with self._places:
-                    found = await self._download(upload)
-                    name = uploads.clean_name(upload.name)
+                    found = await download(self._client, upload.file_id, attempts=MAX_ATTEMPTS, max_backoff=MAX_BACKOFF)
+                    name = clean_name(upload.name)
                     stored = uploads.Stored(
-                        name=name, mime_type=uploads.type_of(name, found.mime_type, upload.mime_type), key=key
+                        name=name, mime_type=type_of(name, found.mime_type, upload.mime_type), key=key
                     )
                     try:
                         await uploads.store(self._workspace, stored, found.content)
@@ -119,7 +116,7 @@ class PendingUploads:
         finally:
             if not lock.statistics().tasks_waiting:
                 self._under_way.pop(key, None)
-        await self._acknowledge(upload)
+        await acknowledge(self._client, upload.file_id)
         return fetched
 
     async def resolve(self, message: Message) -> None:
@@ -130,9 +127,7 @@ class PendingUploads:
             try:
                 if number >= MAX_FILES:
                     raise UploadLostError(f"a message may have {MAX_FILES} files")
-                workspace_id, _, file_id = part.url.removeprefix(SCHEME).partition("/")
-                if workspace_id != self._client.workspace_id:
-                    raise UploadLostError("it belongs to another workspace")
+                file_id = file_id_of(part.url, own_id=self._client.workspace_id)
                 fetched = await self.fetch(Upload(file_id=file_id, name=part.filename, mime_type=part.media_type))
             except UploadLostError as exc:
                 logger.warning("a file of message %s cannot be had: %s", message.message_id, exc)
@@ -141,31 +136,6 @@ class PendingUploads:
                 part.url = fetched.uri
                 part.filename = part.filename or fetched.name
                 part.media_type = part.media_type or fetched.mime_type
-
-    async def _download(self, upload: Upload) -> Download:
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                return await self._client.pending_upload(upload.file_id)
-            except NotFoundError:
-                raise UploadLostError("the platform does not have it any more") from None
-            except PlatformError as exc:
-                pause = min(2.0**attempt, MAX_BACKOFF) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
-                if isinstance(exc, (RateLimitedError, UnavailableError)) and exc.retry_after is not None:
-                    pause = max(pause, min(exc.retry_after, MAX_BACKOFF))
-                if attempt >= MAX_ATTEMPTS:
-                    logger.warning("file %s cannot be fetched: %s", upload.file_id, exc)
-                    raise UploadLostError("the platform did not give it out") from None
-                logger.info("file %s is not here yet (attempt %d): %s", upload.file_id, attempt, exc)
-                await anyio.sleep(pause)
-
-    async def _acknowledge(self, upload: Upload) -> None:
-        try:
-            await self._client.acknowledge_upload(upload.file_id)
-        except PlatformError as exc:
-            # It expires there by itself.
-            logger.info("file %s was not acknowledged: %s", upload.file_id, exc)
 
     def _find(self, db: sqlite3.Connection, key: str) -> Fetched | None:
         row = db.execute(

@@ -16,10 +16,11 @@ from molecule_runtime.a2a.answers import Answers, answer_of
 from molecule_runtime.a2a.delegations import Delegations
 from molecule_runtime.a2a.inbox import Inbox
 from molecule_runtime.a2a.inbox_rows import InboxMessage, InboxResult, InboxUpload
-from molecule_runtime.a2a.pending_uploads import PendingUploads, UploadLostError
+from molecule_runtime.a2a.pending_uploads import PendingUploads
 from molecule_runtime.a2a.senders import SOURCE_TYPE, Sender
 from molecule_runtime.a2a.turns import STOPPING
 from molecule_runtime.core import envelope
+from molecule_runtime.core.platform.pending_uploads import UploadLostError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

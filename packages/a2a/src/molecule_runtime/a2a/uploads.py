@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import mimetypes
 import os
 import posixpath
-import re
 import stat
 import threading
 import time
@@ -22,6 +20,7 @@ from starlette.responses import JSONResponse
 from molecule_runtime.a2a.folders import WORKSPACE, open_folder
 from molecule_runtime.a2a.forms import End, FormError, FormReader, Part, boundary_of
 from molecule_runtime.a2a.refusals import CLOSE, Refusal
+from molecule_runtime.core.file_names import clean_name, type_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
@@ -50,10 +49,6 @@ _FIELD = "files"
 _WRITE_BYTES = 256 * 1024
 _HIDDEN = ".arriving-"
 _HIDDEN_SECONDS = 3600.0
-_NAME_CHARS = 100
-_EXTENSION_CHARS = 16
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
-_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}")
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -96,20 +91,6 @@ async def store(workspace: Path, stored: Stored, content: bytes) -> None:
             batch.keep()
 
         await _write(write)
-
-
-def clean_name(name: str) -> str:
-    """Return a file name as contract `platform-api.md` 10.2 has it: the base name, safe characters, at most 100 with the extension kept."""
-    base = posixpath.basename(name.replace("\\", "/"))
-    base = _UNSAFE.sub("_", base)
-    if not base.strip("."):
-        return "file"
-    if len(base) <= _NAME_CHARS:
-        return base
-    stem, dot, extension = base.rpartition(".")
-    if not dot or len(extension) >= _EXTENSION_CHARS:
-        return base[:_NAME_CHARS]
-    return f"{stem[: _NAME_CHARS - len(extension) - 1]}.{extension}"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -366,12 +347,3 @@ def _invalid(exc: FormError) -> Refusal:
 
 def _too_large(what: str, most: int) -> Refusal:
     return Refusal(413, f"{what} is too large", max_bytes=most, hint="send less at once", headers=CLOSE)
-
-
-def type_of(name: str, *stated: str) -> str:
-    """Return the type of a file: the first that was stated and says something, else what its name says."""
-    for each in stated:
-        plain = each.partition(";")[0].strip().lower()
-        if _TYPE.fullmatch(plain) and plain != "application/octet-stream":
-            return plain
-    return mimetypes.guess_type(name)[0] or "application/octet-stream"

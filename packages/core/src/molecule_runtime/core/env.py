@@ -208,6 +208,27 @@ MOLECULE_MCP_DISABLE_HEARTBEAT = Variable(
     "MOLECULE_MCP_DISABLE_HEARTBEAT", "Do not register or heartbeat.", kind="flag"
 )
 MOLECULE_MCP_DISABLE_INBOX = Variable("MOLECULE_MCP_DISABLE_INBOX", "Do not poll the inbox.", kind="flag")
+MOLECULE_MCP_PUSH = Variable(
+    "MOLECULE_MCP_PUSH",
+    "How messages are pushed to the MCP client: claude, openclaw, cursor, hermes, off, or auto to tell it from the client.",
+    default="auto",
+    kind="choice",
+    choices=("auto", "claude", "openclaw", "cursor", "hermes", "off"),
+)
+CLAUDECODE = Variable("CLAUDECODE", "Set by Claude Code for what it starts.")
+CLAUDE_CODE = Variable("CLAUDE_CODE", "Set by some versions of Claude Code.")
+CLAUDE_CODE_VERSION = Variable("CLAUDE_CODE_VERSION", "Set by some versions of Claude Code.")
+OPENCLAW_SESSION_ID = Variable("OPENCLAW_SESSION_ID", "Set by OpenClaw for what it starts.")
+OPENCLAW_GATEWAY_PORT = Variable("OPENCLAW_GATEWAY_PORT", "Set by OpenClaw for what it starts.")
+CURSOR_MCP = Variable("CURSOR_MCP", "Set by Cursor for MCP servers.")
+CURSOR_TRACE_ID = Variable("CURSOR_TRACE_ID", "Set by Cursor for what it starts.")
+HERMES_RUNTIME = Variable("HERMES_RUNTIME", "Set by hermes for what it starts.")
+HERMES_WORKSPACE_ID = Variable("HERMES_WORKSPACE_ID", "Set by hermes for what it starts.")
+MOLECULE_CHAT_UPLOAD_DIR = Variable(
+    "MOLECULE_CHAT_UPLOAD_DIR",
+    "Folder for files that people send; default is the folder uploads beside the inbox file.",
+    kind="path",
+)
 MOLECULE_MCP_POLL_TIMEOUT_SECS = Variable(
     "MOLECULE_MCP_POLL_TIMEOUT_SECS",
     "Seconds that the instructions tell the agent to wait for a message each turn; 0 turns that off.",

@@ -20,15 +20,21 @@ from molecule_runtime.mcp.errors import StateError
 from molecule_runtime.mcp.listing import list_mailboxes
 from molecule_runtime.mcp.pacing import Pacing
 from molecule_runtime.mcp.sharing import BEAT_SECONDS, EAGER_SECONDS, Sharing
+from molecule_runtime.mcp.shelf import FileShelf
 from molecule_runtime.mcp.store import InboxStore, Mailbox
+from molecule_runtime.mcp.uploads import missing_files_said
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Mapping, Sequence
+    from pathlib import Path
 
     from molecule_runtime.core.targets import WorkspaceTarget
     from molecule_runtime.tools import InboxMessage
 
 logger = logging.getLogger(__name__)
+
+FILES = "uploads"
+"""Folder of the files of messages, beside the inbox file."""
 
 WATCH_INTERVAL = 0.5
 """Seconds between looks at what other processes wrote, and whether they are still there."""
@@ -43,9 +49,16 @@ class PolledInbox:
     """The inbox that the tools see. Implements `molecule_runtime.tools.Inbox`."""
 
     def __init__(
-        self, store: InboxStore, mailboxes: Mapping[str, Mailbox], changes: ResourceChanges | None = None
+        self,
+        store: InboxStore,
+        mailboxes: Mapping[str, Mailbox],
+        changes: ResourceChanges | None = None,
+        *,
+        files: Path | None = None,
     ) -> None:
         self._store = store
+        self.shelf = FileShelf(store, files or store.database.path.parent / FILES)
+        """Where the files of messages lie."""
         self._sharing = Sharing(store.database, store.owner)
         self._mailboxes = dict(mailboxes)
         self._changes = changes or ResourceChanges()
@@ -89,9 +102,11 @@ class PolledInbox:
                 while True:
                     changed = self._changed
                     message = await self._lease(mailboxes)
+                    if message is not None:
+                        return missing_files_said(message)
                     remaining = deadline - time.monotonic()
-                    if message is not None or remaining <= 0:
-                        return message
+                    if remaining <= 0:
+                        return None
                     free_at = await anyio.to_thread.run_sync(self._store.next_free, mailboxes)
                     if free_at is not None:
                         remaining = min(remaining, max(0.05, free_at - time.time() + 0.05))
@@ -115,7 +130,8 @@ class PolledInbox:
 
     async def peek(self, limit: int, *, workspace_id: str | None = None) -> Sequence[InboxMessage]:
         """Return waiting messages, oldest first."""
-        return await anyio.to_thread.run_sync(self._store.peek, self._chosen(workspace_id), limit)
+        messages = await anyio.to_thread.run_sync(self._store.peek, self._chosen(workspace_id), limit)
+        return [missing_files_said(message) for message in messages]
 
     async def pop(self, activity_id: str, *, workspace_id: str | None = None) -> bool:
         """Remove a message that was dealt with."""
@@ -123,6 +139,7 @@ class PolledInbox:
         if mailbox is None:
             return False
         self._changes.announce(inbox_uri(mailbox.workspace_id))
+        self._wake()
         return True
 
     def backpressure(self, *, workspace_id: str | None = None) -> str | None:
@@ -189,14 +206,29 @@ class PolledInbox:
             await self._turned.wait()
         return waited
 
+    # --- what is pushed to the client -----------------------------------------------------------------------------------------
+
     @property
     def news(self) -> anyio.Event:
         """What is set at the next change."""
         return self._changed
 
-    async def lease_for_push(self) -> InboxMessage | None:
-        """Return the oldest message that nobody handles, to be pushed to the client of this process."""
-        return await anyio.to_thread.run_sync(self._store.lease_for_push, self._chosen(None))
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for a message in this process, and so need not be told of it."""
+        return self._waiters > 0
+
+    async def lease_for_push(self) -> tuple[Mailbox, InboxMessage] | None:
+        """Return the oldest message that nobody handles, to be pushed to the client of this process; None where there is none.
+
+        None too while the client has not taken what was pushed before.
+        """
+        found = await anyio.to_thread.run_sync(self._store.lease_for_push, self._chosen(None))
+        return None if found is None else (found[0], missing_files_said(found[1]))
+
+    async def release(self, mailbox: Mailbox, activity_id: str) -> None:
+        """Take back what could not be pushed."""
+        await anyio.to_thread.run_sync(self._store.release, [mailbox], activity_id)
 
     # --- the other processes --------------------------------------------------------------------------------------------------
 

@@ -71,7 +71,12 @@ async def open_process(settings: McpSettings, environ: Mapping[str, str] | None 
         if settings.inbox:
             store = await anyio.to_thread.run_sync(InboxStore, settings.state_dir / INBOX_FILE)
             stack.callback(store.close)
-            inbox = PolledInbox(store, {target.id: mailbox_of(target) for target in settings.targets}, changes)
+            inbox = PolledInbox(
+                store,
+                {target.id: mailbox_of(target) for target in settings.targets},
+                changes,
+                files=settings.upload_dir,
+            )
         audit: AuditTrail | None = None
         if settings.audit is not None:
             audit = AuditTrail(settings.audit)

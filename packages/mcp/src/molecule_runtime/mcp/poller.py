@@ -16,10 +16,12 @@ from molecule_runtime.core.errors import (
     UnavailableError,
     UnexpectedResponseError,
 )
+from molecule_runtime.core.platform.activity_rows import is_identified
 from molecule_runtime.mcp.inbox import mailbox_of
 from molecule_runtime.mcp.rows import message_of
 from molecule_runtime.mcp.status import InboxPhase, InboxState
 from molecule_runtime.mcp.store import MAX_WAITING
+from molecule_runtime.mcp.uploads import HOLD_SECONDS, UploadStager, awaits_files
 from molecule_runtime.tools.peers import chronological
 
 if TYPE_CHECKING:
@@ -59,12 +61,19 @@ class InboxPoller:
         self._known = False
         self.state = InboxState(phase=InboxPhase.STARTING)
         """How it goes."""
+        self._stager = UploadStager(client, store, inbox, self._mailbox, inbox.shelf)
 
     async def run(self) -> None:
         """Poll until cancelled; a failing platform is asked less and less often, and as it says in Retry-After.
 
         Of several processes of one workspace one polls at a time.
         """
+        await self._inbox.turn(self._mailbox)
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._stager.run)
+            await self._poll_for_ever()
+
+    async def _poll_for_ever(self) -> None:
         pace = self._inbox.pacing.of(self._mailbox)
         failures = 0
         while True:
@@ -133,13 +142,19 @@ class InboxPoller:
             for row in rows
             if (message := message_of(row, own_id=self._client.workspace_id, tag_arrival=self._tag_arrival)) is not None
         ]
-        newest = rows[-1].id
+        newest = next((row.id for row in reversed(rows) if is_identified(row)), None)
         # Read again before the next poll: what was added counts towards the limit.
         self._known = False
-        added = await anyio.to_thread.run_sync(lambda: self._store.add(self._mailbox, messages, cursor=newest))
+        until = time.time() + HOLD_SECONDS
+        held = {message.activity_id: until for message in messages if awaits_files(message)}
+        added = await anyio.to_thread.run_sync(
+            lambda: self._store.add(self._mailbox, messages, cursor=newest, held=held)
+        )
+        if held:
+            self._stager.wake()
         if added:
             self._inbox.arrived(self._mailbox)
-        more = cursor is not None and len(rows) >= self._page and newest != cursor
+        more = cursor is not None and len(rows) >= self._page and newest not in {None, cursor}
         self._page = min(self._page * 2, PAGE)
         return more
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from mcp import types
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from molecule_runtime.core.registry import ToolSpec
     from molecule_runtime.mcp.opening import Opened
     from molecule_runtime.mcp.settings import McpSettings
+
+READS_INBOX = frozenset({"wait_for_message", "inbox_peek"})
+"""An agent that calls these is not at work on the message that it has."""
 
 SERVER_NAME = "molecule"
 """Contract `runtime.md` 5.3."""
@@ -46,7 +50,8 @@ def create_server(settings: McpSettings, opened: Opened) -> Server[Any]:
             await ctx.session.report_progress(step, None, text)
 
         began = time.monotonic()
-        result = await dispatch(params.name, params.arguments, context, progress=progress)
+        with opened.inbox.working() if opened.inbox is not None and params.name not in READS_INBOX else nullcontext():
+            result = await dispatch(params.name, params.arguments, context, progress=progress)
         context.telemetry.mcp_call(params.name, time.monotonic() - began, result)
         return types.CallToolResult(
             content=[types.TextContent(type="text", text=result.text)],
@@ -62,6 +67,7 @@ def create_server(settings: McpSettings, opened: Opened) -> Server[Any]:
             poll_hint=settings.poll_hint,
             workspace_ids=[target.id for target in settings.targets],
             inbox=context.inbox is not None,
+            push=settings.push.fixed != "off",
         ),
         on_list_tools=list_tools,
         on_call_tool=call_tool,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,8 @@ from molecule_runtime.core import configs_dir, delegation_chain, env
 from molecule_runtime.core.identity import short_id
 from molecule_runtime.core.secretfile import expand_home
 from molecule_runtime.core.targets import WorkspaceTarget, resolve_targets, workspaces_file
+from molecule_runtime.mcp import push_hosts
+from molecule_runtime.mcp.push_hosts import PushChoice
 from molecule_runtime.tools.audit import AuditSettings, load_audit_settings
 from molecule_runtime.tools.files import files_root
 from molecule_runtime.tools.telemetry import PROCESS, Telemetry
@@ -44,6 +46,8 @@ class McpSettings:
         files_root: folder whose files may be sent to people; None for none.
         audit: where the audit ledger is; None for no ledger.
         telemetry: what traces the calls.
+        push: whether and how messages are pushed to the client.
+        upload_dir: folder of files that people sent; None for one beside the inbox file.
         poll_hint: seconds that the instructions tell the agent to wait for messages each turn; 0 for not at all.
         max_wait: seconds that one tool call waits; None for as long as it was asked.
         came_through: where a host runs this for one turn, the workspaces through which its task came.
@@ -59,6 +63,8 @@ class McpSettings:
     telemetry: Telemetry = PROCESS
     heartbeat: bool = True
     inbox: bool = True
+    push: PushChoice = field(default_factory=PushChoice)
+    upload_dir: Path | None = None
     poll_hint: int = DEFAULT_POLL_HINT
     delegation_timeout: float = 300.0
     max_wait: float | None = MAX_WAIT
@@ -93,6 +99,10 @@ def load_settings(environ: Mapping[str, str] | None = None) -> McpSettings:
         audit=load_audit_settings(env.current() if environ is None else environ, folder=state_dir),
         heartbeat=not env.MOLECULE_MCP_DISABLE_HEARTBEAT.flag(environ),
         inbox=not env.MOLECULE_MCP_DISABLE_INBOX.flag(environ),
+        push=push_hosts.load(environ),
+        upload_dir=expand_home(env.MOLECULE_CHAT_UPLOAD_DIR.get(environ))
+        if env.MOLECULE_CHAT_UPLOAD_DIR.is_set(environ)
+        else None,
         poll_hint=_poll_hint(env.MOLECULE_MCP_POLL_TIMEOUT_SECS.get(environ)),
         delegation_timeout=_positive(
             env.DELEGATION_TIMEOUT.get(environ), default=float(env.DELEGATION_TIMEOUT.default)

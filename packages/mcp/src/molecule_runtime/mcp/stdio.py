@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NoReturn
 import anyio
 
 from molecule_runtime.mcp.opening import open_process
+from molecule_runtime.mcp.push import PushSender
+from molecule_runtime.mcp.push_session import bind
 from molecule_runtime.mcp.server import create_server
 from molecule_runtime.mcp.transport import session_streams
 
@@ -32,9 +34,15 @@ async def serve_stdio(settings: McpSettings, environ: Mapping[str, str] | None =
         background.start_soon(opened.supervisor.run)
         background.start_soon(_stop_on_signal, background)
         server = create_server(settings, opened)
+        if opened.inbox is not None:
+            push = PushSender(opened.inbox, settings.push)
+            bind(server, push)
+            background.start_soon(push.run)
         async with session_streams() as (incoming, answers):
+            experimental = settings.push.capabilities if opened.inbox is not None else None
+            options = server.create_initialization_options(experimental_capabilities=experimental)
             try:
-                await server.run(incoming, answers, server.create_initialization_options())
+                await server.run(incoming, answers, options)
             except anyio.get_cancelled_exc_class():
                 # By a signal, or by the transport when stdout is closed. The SDK reads stdin in a thread that no cancellation
                 # reaches: to close in order would mean to wait for the client's next line.

@@ -38,6 +38,9 @@ KEEP_POPPED = 1000
 MAX_WAITING = 10_000
 """Messages per workspace; above it polling stops and the cursor stays, so the rest waits on the platform."""
 
+MAX_PUSHED = 20
+"""Messages that a process has pushed to its client and that were neither handed out nor popped; more are not pushed."""
+
 MAX_PUSHES = 3
 """How often a message is pushed that nobody pops; after that it waits to be asked for."""
 
@@ -174,26 +177,36 @@ class InboxStore:
             )
         return replace(message_from(body), delivery_count=deliveries + 1, pushed=bool(pushed))
 
-    def lease_for_push(self, mailboxes: Collection[Mailbox]) -> InboxMessage | None:
-        """Hand out the oldest message that nobody handles and that was not pushed too often: to be pushed by this process."""
+    def lease_for_push(self, mailboxes: Collection[Mailbox]) -> tuple[Mailbox, InboxMessage] | None:
+        """Hand out the oldest message that nobody handles, to be pushed by this process, which keeps it from other processes.
+
+        None where each was pushed `MAX_PUSHES` times, and while `MAX_PUSHED` of this process were neither handed out nor popped.
+        """
         now = time.time()
         with self.database.transaction() as db:
             self._free_the_dead(db, now)
+            (pushed,) = db.execute(
+                "SELECT count(*) FROM messages WHERE popped_at IS NULL AND leased_until > 0 AND leased_until >= ? AND holder = ?"
+                " AND pushed",
+                (now, self.owner),
+            ).fetchone()
+            if pushed >= MAX_PUSHED:
+                return None
             row = db.execute(
-                "SELECT position, body, deliveries FROM messages"  # noqa: S608 - a constant
+                "SELECT position, origin, workspace_id, body, deliveries FROM messages"  # noqa: S608 - a constant
                 " WHERE popped_at IS NULL AND held_until <= ? AND leased_until < ? AND pushes < ?"
                 f" AND {IN} ORDER BY position LIMIT 1",
                 (now, now, MAX_PUSHES, keys(mailboxes)),
             ).fetchone()
             if row is None:
                 return None
-            position, body, deliveries = row
+            position, origin, workspace_id, body, deliveries = row
             db.execute(
                 "UPDATE messages SET leased_until = ?, leased_at = ?, holder = ?, pushed = 1, pushes = pushes + 1"
                 " WHERE position = ?",
                 (now + LEASE_SECONDS, now, self.owner, position),
             )
-        return replace(message_from(body), delivery_count=deliveries)
+        return Mailbox(origin, workspace_id), replace(message_from(body), delivery_count=deliveries)
 
     def next_free(self, mailboxes: Collection[Mailbox]) -> float | None:
         """Return when (Unix seconds) the first message that may not be handed out now can be, or None when there is none."""
@@ -269,6 +282,18 @@ class InboxStore:
                 (mailbox.origin, mailbox.workspace_id),
             ).fetchall()
         return [(message_from(body), float(until)) for body, until in rows]
+
+    def hold_again(self, mailbox: Mailbox, until: float) -> None:
+        """Have messages that nobody was handed wait for their files up to `until` (Unix seconds): this process fetches them now."""
+        if not self.held(mailbox):
+            # A thousand pollers that begin would be a thousand writes.
+            return
+        with self.database.transaction() as db:
+            db.execute(
+                "UPDATE messages SET held_until = ? WHERE popped_at IS NULL AND held_until > 0 AND deliveries = 0 AND pushes = 0"
+                " AND origin = ? AND workspace_id = ?",
+                (until, mailbox.origin, mailbox.workspace_id),
+            )
 
     def let_go(self, mailbox: Mailbox, message: InboxMessage) -> None:
         """Write what became of a message's files; from now on it is handed out."""

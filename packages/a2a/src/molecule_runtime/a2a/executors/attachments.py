@@ -22,6 +22,7 @@ from molecule_runtime.a2a.statefile import FILE_NAME
 from molecule_runtime.core import env
 from molecule_runtime.core.envelope import File
 from molecule_runtime.core.errors import MoleculeError
+from molecule_runtime.core.file_names import clean_name
 from molecule_runtime.core.identity import origin_of
 from molecule_runtime.core.secretfile import expand_home
 from molecule_runtime.core.tokens import INBOUND_SECRET_FILE_NAME, TOKEN_FILE_NAME
@@ -128,7 +129,7 @@ class Attachments:
             raise AttachmentError("hidden files are not sent")
         if not place.startswith(f"{WORKSPACE}/"):
             raise AttachmentError(f"only files below {WORKSPACE} are sent")
-        name = uploads.clean_name(place)
+        name = clean_name(place)
         return File(uri=f"workspace:{place}", name=name, mime_type=_type_of(name), size=self._size(place))
 
     async def give(self, path: str | Path, *, name: str = "") -> Part:
@@ -142,7 +143,7 @@ class Attachments:
             AttachmentError: it is outside of the agent's folders, hidden, a credential, too large, or not there.
         """
         file = await anyio.to_thread.run_sync(self.sendable, path)
-        shown = uploads.clean_name(name) if name else file.name
+        shown = clean_name(name) if name else file.name
         return Part(url=file.uri, filename=shown, media_type=_type_of(shown))
 
     async def _take(self, file: File, name: str) -> File:
@@ -265,7 +266,7 @@ def _secret_files(state_dir: Path) -> Iterable[Path]:
 def _name_of(file: File) -> str:
     if file.uri.startswith("data:") and not file.name:
         return "file"
-    return uploads.clean_name(file.name or urllib.parse.urlsplit(file.uri).path or "file")
+    return clean_name(file.name or urllib.parse.urlsplit(file.uri).path or "file")
 
 
 def _inline(uri: str) -> tuple[bytes, str]:

@@ -38,6 +38,7 @@ from molecule_runtime.core.errors import (
 )
 from molecule_runtime.core.identity import origin_of, validate_workspace_id
 from molecule_runtime.core.platform import wire
+from molecule_runtime.core.platform.activity_rows import read_activity
 from molecule_runtime.core.platform.multipart import FilesForm
 from molecule_runtime.core.platform.wire.boot import ResolvedInstructions, SharedFile
 from molecule_runtime.core.platform.wire.desktop import DesktopControl, DesktopDone
@@ -126,7 +127,6 @@ _CLOSE_TIMEOUT = 5.0
 
 _T = TypeVar("_T")
 _peers = TypeAdapter(list[wire.Peer])
-_activity = TypeAdapter(list[wire.ActivityRow])
 _delegations = TypeAdapter(list[wire.Delegation])
 _shared_files = TypeAdapter(list[SharedFile])
 _memories = TypeAdapter(list[MemoryRow])
@@ -264,6 +264,8 @@ class PlatformClient:
     ) -> list[wire.ActivityRow]:
         """`GET /workspaces/:id/activity`, in the server's order: ascending with `since_id`, newest first without.
 
+        A row that cannot be read is an `activity_rows.UnreadRow`.
+
         Raises:
             GoneError: `since_id` was pruned; start again without it.
         """
@@ -279,7 +281,7 @@ class PlatformClient:
         ):
             if value is not None:
                 query[name] = str(value)
-        return await self._call("GET", self._own("activity"), _activity.validate_python, query=query, timeout=timeout)
+        return await self._call("GET", self._own("activity"), read_activity, query=query, timeout=timeout)
 
     async def acknowledge_activity(self, seq: int, *, timeout: float = DEFAULT_TIMEOUT) -> wire.AckResponse:
         """`POST /workspaces/:id/activity/ack`: the inbox up to this row was dealt with.
