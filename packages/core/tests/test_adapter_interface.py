@@ -274,3 +274,12 @@ async def test_the_langchain_view_is_a_tool_of_langchain() -> None:
     assert (tool.name, tool.description) == ("shout", "Says it louder.")
     assert await tool.ainvoke({"text": "a"}) == "A"
     assert result.langchain_tools is result.langchain_tools
+
+
+async def test_the_langchain_view_says_that_a_tool_failed_and_brings_the_structured_form() -> None:
+    tool = TOOL.to_langchain()
+    call = {"type": "tool_call", "id": "call-1", "name": "shout"}
+    message = await tool.ainvoke({**call, "args": {"text": "a"}})
+    assert (message.status, message.content, message.artifact) == ("success", "A", {"text": "A"})
+    message = await tool.ainvoke({**call, "args": {"text": ""}})
+    assert (message.status, message.content) == ("error", "")

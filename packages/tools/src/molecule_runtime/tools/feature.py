@@ -59,12 +59,7 @@ def tools(config: AdapterConfig, *, children: Sequence[wire.Peer] = ()) -> list[
     if platform is None:
         return []
     context = context_of(config, platform)
-    implemented = available_tools()
-    found = [
-        _tool(spec, context)
-        for spec in registry.TOOLS
-        if spec.name in implemented and spec.section != registry.INBOX_SECTION
-    ]
+    found = tools_of(context)
     if children:
         found.append(_route_tool(platform, context, {child.id for child in children}))
     return found
@@ -90,6 +85,16 @@ def context_of(config: AdapterConfig, platform: PlatformClient) -> ToolContext:
         sandbox=None if read is None else Sandbox.from_config(read.sandbox),
         telemetry=configure(env.current(), service="molecule-runtime"),
     )
+
+
+def tools_of(context: ToolContext) -> list[Tool]:
+    """Return every tool of this build over a context, which may serve several workspaces; those of the inbox where it has one."""
+    implemented = available_tools()
+    return [
+        _tool(spec, context)
+        for spec in registry.TOOLS
+        if spec.name in implemented and (spec.section != registry.INBOX_SECTION or context.inbox is not None)
+    ]
 
 
 def approval_gate(config: AdapterConfig) -> ApprovalGate:

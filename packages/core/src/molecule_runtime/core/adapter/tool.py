@@ -60,6 +60,9 @@ class Tool:
     def to_langchain(self) -> Any:
         """Return it as a LangChain `StructuredTool`; its `ainvoke` answers with the text.
 
+        Called with a tool call it answers with a `ToolMessage`, whose status is `error` where the tool did not do what was asked, and
+        whose artifact is else the structured form.
+
         Raises:
             MissingFeatureError: langchain-core is not installed.
         """
@@ -69,11 +72,19 @@ class Tool:
         except ImportError:
             raise MissingFeatureError("the LangChain view of the tools", distribution="langchain-core") from None
 
-        async def invoke(**arguments: Any) -> str:
-            return (await self.run(arguments)).text
+        async def invoke(**arguments: Any) -> tuple[str, dict[str, Any]]:
+            output = await self.run(arguments)
+            if output.is_error:
+                raise langchain.ToolException(output.text)
+            return output.text, dict(output.structured)
 
         return langchain.StructuredTool(
-            name=self.name, description=self.description, args_schema=self._schema(), coroutine=invoke
+            name=self.name,
+            description=self.description,
+            args_schema=self._schema(),
+            coroutine=invoke,
+            response_format="content_and_artifact",
+            handle_tool_error=True,
         )
 
     def _schema(self) -> dict[str, Any]:
