@@ -143,8 +143,16 @@ async def test_what_a_busy_peer_answers_after_the_process_has_ended_is_found_by_
     with closing(Journal(tmp_path)) as journal:
         async with Background() as background:
             ctx = bounded(context(pools, (acme.url, ours), journal=journal), background, seconds=1.0)
-            handle = await done(ctx, "delegate_task", workspace_id=lead.id, task="t")
+            told: list[str] = []
+
+            async def progress(text: str) -> None:
+                told.append(text)
+
+            with anyio.fail_after(WAIT_SECONDS):
+                handle = await dispatch("delegate_task", {"workspace_id": lead.id, "task": "t"}, ctx, progress=progress)
             assert handle.structured["status"] == "working"
+            # What happens behind the call is told for as long as somebody waits.
+            assert told == ["delegating to team-lead", "team-lead is busy; the task waits there"]
         # Closed: what was under way here is cancelled.
         await acme.heartbeat(lead)
         await acme.settle()

@@ -70,6 +70,7 @@ WITHOUT_A_HOME = {
     "agents_md",
     "builtin_tools.approval",
     "builtin_tools.hitl",
+    "builtin_tools.security_scan",
     "initial_prompt",
     "legacy.calling",
     "legacy.content",
