@@ -128,6 +128,7 @@ class Side:
         org_id: what its platform asks every request for; "" for a platform that asks for none.
         kept: what a call left for later ones.
         names: what a call says to act for this side.
+        served: ids of all workspaces that the process serves.
     """
 
     marker: str
@@ -140,6 +141,7 @@ class Side:
     files: Path
     kept: dict[str, str] = field(default_factory=dict[str, str])
     names: dict[str, str] = field(default_factory=dict[str, str])
+    served: list[str] = field(default_factory=list[str])
 
     def entry(self) -> dict[str, str]:
         """What `MOLECULE_WORKSPACES` says of our workspace."""

@@ -64,6 +64,7 @@ async def opened(name: str, folder: Path, first: Side, *others: Side) -> AsyncGe
     with anyio.fail_after(2 * SECONDS):
         async with VIEWS[name](folder, environ(folder, first, *others)) as view:
             for each in (first, *others):
+                each.served = [one.ours.id for one in (first, *others)]
                 await each.online()
             yield view
 
