@@ -16,6 +16,7 @@ from molecule_runtime.core.identity import validate_workspace_id
 from molecule_runtime.core.platform.client import MAX_RESPONSE_BYTES, PlatformClient
 from molecule_runtime.core.targets import WorkspaceTarget
 from molecule_runtime.core.tokens import StaticToken
+from molecule_runtime.mcp.changes import ResourceChanges, inbox_uri
 from molecule_runtime.mcp.inbox import PolledInbox, mailbox_of
 from molecule_runtime.mcp.poller import PAGE, InboxPoller
 from molecule_runtime.mcp.store import InboxStore, Mailbox
@@ -451,3 +452,103 @@ def test_the_mailbox_of_a_target_is_its_origin_and_its_whole_id() -> None:
 
     assert mailbox_of(at("https://Acme.example:443/api")) == mailbox_of(at("https://acme.example"))
     assert mailbox_of(at("https://acme.example:8443")) != mailbox_of(at("https://acme.example"))
+
+
+# --- what the agent is told ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_full_inbox_is_told_in_every_answer_until_there_is_room(
+    desk: Desk, scripted: Http, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("molecule_runtime.mcp.poller.MAX_WAITING", 2)
+    scripted.says((200, [row("a"), row("b", at=1)]), (200, []))
+    poller = desk.poller()
+    await poller.poll()
+    assert "backpressure" not in (await desk.json("inbox_peek"))[0]
+    await poller.poll()
+    for said in (
+        (await desk.json("inbox_peek"))[0],
+        await desk.json("wait_for_message", timeout_secs=0),
+        await desk.json("wait_for_message", timeout_secs=0),
+        await desk.json("wait_for_message", timeout_secs=0),
+    ):
+        assert "inbox_pop" in said["backpressure"]
+    await desk.json("inbox_pop", activity_id="a")
+    await poller.poll()
+    assert "backpressure" not in (await desk.json("inbox_peek"))[0]
+
+
+async def test_what_somebody_is_handling_is_listed_as_such(desk: Desk, scripted: Http) -> None:
+    scripted.says((200, [row("a"), row("b", at=1)]))
+    await desk.poller().poll()
+    await desk.json("wait_for_message", timeout_secs=0)
+    first, second = await desk.json("inbox_peek")
+    assert (first["activity_id"], first["leased"]) == ("a", True)
+    assert "leased" not in second
+
+
+async def test_a_message_is_kept_for_an_agent_that_is_at_work_but_not_for_ever(
+    desk: Desk, scripted: Http, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted.says((200, [row("a")]), (200, []))
+    await desk.poller().poll()
+    monkeypatch.setattr("molecule_runtime.mcp.store.LEASE_SECONDS", 0.4)
+    monkeypatch.setattr("molecule_runtime.mcp.inbox.WATCH_INTERVAL", 0.05)
+    await desk.json("wait_for_message", timeout_secs=0)
+    until = desk.store.next_free([desk.boxes[ALICE.id]])
+    assert until is not None
+    async with anyio.create_task_group() as group:
+        with desk.inbox.working():
+            group.start_soon(desk.inbox.run)
+            with anyio.fail_after(WAIT_SECONDS):
+                while (later := desk.store.next_free([desk.boxes[ALICE.id]])) is not None and later <= until:  # noqa: ASYNC110 - a lease that is prolonged tells nobody
+                    await anyio.sleep(0.02)
+            assert later is not None
+            # At work or not: after the longest time it is handed out again.
+            monkeypatch.setattr("molecule_runtime.mcp.store.MAX_LEASE_SECONDS", 0.0)
+            assert (await desk.json("wait_for_message", timeout_secs=9))["redelivered"] is True
+        group.cancel_scope.cancel()
+
+
+async def test_those_who_look_at_an_inbox_hear_when_messages_come_and_go_here_and_elsewhere(
+    pools: ConnectionPools, store: InboxStore, scripted: Http, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("molecule_runtime.mcp.inbox.WATCH_INTERVAL", 0.02)
+    desk = Desk(pools, store, (scripted.url, ALICE))
+    changes = ResourceChanges()
+    heard: list[str] = []
+    changes.listen(heard.append)
+    desk.inbox = PolledInbox(store, desk.boxes, changes)
+    scripted.says((200, [row("a")]))
+    await desk.poller().poll()
+    assert heard == [inbox_uri(ALICE.id)]
+    assert await desk.inbox.pop("a")
+    assert heard == [inbox_uri(ALICE.id)] * 2
+    told = anyio.Event()
+    changes.listen(lambda uri: told.set())
+    elsewhere = InboxStore(tmp_path / "state" / "molecule-mcp.db")
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(desk.inbox.run)
+            elsewhere.add(desk.boxes[ALICE.id], [wake_up()], cursor="b")
+            with anyio.fail_after(WAIT_SECONDS):
+                await told.wait()
+            taken = await desk.inbox.wait(WAIT_SECONDS)
+            assert taken is not None
+            assert taken.activity_id == "b"
+            assert heard == [inbox_uri(ALICE.id)] * 3
+            group.cancel_scope.cancel()
+    finally:
+        elsewhere.close()
+
+
+def wake_up() -> InboxMessage:
+    return InboxMessage(
+        activity_id="b",
+        text="written by another process",
+        kind="canvas_user",
+        peer_id="",
+        method="message/send",
+        created_at="",
+        arrival_workspace_id="",
+    )

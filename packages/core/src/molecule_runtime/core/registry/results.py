@@ -361,6 +361,11 @@ class Message(_Item):
     created_at: str = ""
     arrival_workspace_id: str = ""
     attachments: list[dict[str, Any]] = []
+    redelivered: bool = False
+    delivery_count: int = 0
+    leased: bool = False
+    pushed: bool = False
+    backpressure: str = ""
 
 
 class NextMessage(Message):
@@ -369,7 +374,6 @@ class NextMessage(Message):
     timeout: bool = False
     timeout_secs: float = 0
     note: str = ""
-    backpressure: str = ""
 
 
 class Messages(ToolResults):
