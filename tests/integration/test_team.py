@@ -38,9 +38,15 @@ async def scout(team: Team) -> AsyncGenerator[Client]:
     server = StdioServerParameters(
         command=sys.executable, args=["-m", "molecule_runtime.mcp"], env=team.mcp_environment()
     )
-    with anyio.fail_after(STEP_SECONDS):
-        async with Client(stdio_client(server)) as client:
-            yield client
+    async with Client(stdio_client(server)) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+async def client(team: Team) -> AsyncGenerator[Client]:
+    """The session of the tests that do not need one of their own."""
+    async with scout(team) as opened:
+        yield opened
 
 
 def text_of(result: CallToolResult) -> str:
@@ -48,7 +54,8 @@ def text_of(result: CallToolResult) -> str:
 
 
 async def ask(client: Client, tool: str, **arguments: Any) -> str:
-    result = await client.call_tool(tool, arguments)
+    with anyio.fail_after(STEP_SECONDS):
+        result = await client.call_tool(tool, arguments)
     assert not result.is_error, text_of(result)
     return text_of(result)
 
@@ -60,53 +67,8 @@ async def delegate(client: Client, workspace_id: str, task: str) -> str:
     return blocks[0].content
 
 
-async def test_the_external_agent_is_served_every_tool_of_the_registry_in_its_order(team: Team) -> None:
-    async with scout(team) as client:
-        listed = await client.list_tools()
-    assert [tool.name for tool in listed.tools] == registry.tool_names()
-    assert [tool.input_schema for tool in listed.tools] == [spec.input_schema for spec in registry.TOOLS]
-
-
-async def test_the_external_agent_sees_its_parent_and_its_siblings(team: Team) -> None:
-    async with scout(team) as client:
-        text = await ask(client, "list_peers")
-    assert {name for name in team.seats if f"- {name} (ID: {team.id_of(name)}" in text} == {"lead", "calc", "atlas"}
-
-
-async def test_a_task_for_a_specialist_comes_back_as_its_answer(team: Team) -> None:
-    async with scout(team) as client:
-        assert "395" in await delegate(client, team.id_of("calc"), "What is (17 * 23) + 4?")
-        assert "Jupiter" in await delegate(client, team.id_of("atlas"), "Which planet has the largest mass?")
-
-
-async def test_the_lead_splits_a_request_and_delegates_the_parts(team: Team) -> None:
-    async with scout(team) as client:
-        answer = await delegate(client, team.id_of("lead"), "Which planet has the lowest density? What is 2 ** 10?")
-    assert "Saturn" in answer
-    assert "1024" in answer
-    # Not only said but done: the specialists were asked by the lead.
-    async with ConnectionPools() as pools, team.client_of("calc", pools) as calc:
-        rows = await calc.activity(type="a2a_receive", peer_id=team.id_of("lead"))
-    assert any("2 ** 10" in json.dumps(row.request_body) for row in rows)
-
-
-async def test_a_peers_message_waits_for_the_external_agent_until_it_was_answered_and_popped(team: Team) -> None:
-    async with scout(team) as client:
-        human = Human(platform_url=team.platform.url, admin_token=team.platform.admin_token)
-        asked = await human.ask(team.id_of("lead"), "Ask scout: what is the best colour?", seconds=STEP_SECONDS)
-        assert "scout" in asked.text
-        message = json.loads(await ask(client, "wait_for_message", timeout_secs=20))
-        assert message["kind"] == "peer_agent"
-        assert message["peer_id"] == team.id_of("lead")
-        assert "what is the best colour?" in message["text"]
-        report = await delegate(client, message["peer_id"], "Teal.")
-        assert "Teal." in report
-        popped = json.loads(await ask(client, "inbox_pop", activity_id=message["activity_id"]))
-        assert popped["removed"] is True
-        assert json.loads(await ask(client, "inbox_peek")) == []
-
-
 async def test_a_message_that_was_not_popped_is_delivered_again_to_the_next_session(team: Team) -> None:
+    # Before the session that the others share begins: that would take the message.
     async with ConnectionPools() as pools, team.client_of("calc", pools) as calc:
         sent = await calc.send_message(team.id_of("scout"), "remember the milk")
     assert isinstance(sent, Accepted)
@@ -119,25 +81,68 @@ async def test_a_message_that_was_not_popped_is_delivered_again_to_the_next_sess
         await ask(client, "inbox_pop", activity_id=first["activity_id"])
 
 
-async def test_a_message_to_the_user_is_on_the_platform_and_not_in_the_agents_own_inbox(team: Team) -> None:
-    async with scout(team) as client:
-        await ask(client, "send_message_to_user", message="The report is ready.")
-        assert json.loads(await ask(client, "inbox_peek")) == []
+async def test_the_external_agent_is_served_every_tool_of_the_registry_in_its_order(client: Client, team: Team) -> None:
+    with anyio.fail_after(STEP_SECONDS):
+        listed = await client.list_tools()
+    assert [tool.name for tool in listed.tools] == registry.tool_names()
+    assert [tool.input_schema for tool in listed.tools] == [spec.input_schema for spec in registry.TOOLS]
+
+
+async def test_the_external_agent_sees_its_parent_and_its_siblings(client: Client, team: Team) -> None:
+    text = await ask(client, "list_peers")
+    assert {name for name in team.seats if f"- {name} (ID: {team.id_of(name)}" in text} == {"lead", "calc", "atlas"}
+
+
+async def test_a_task_for_a_specialist_comes_back_as_its_answer(client: Client, team: Team) -> None:
+    assert "395" in await delegate(client, team.id_of("calc"), "What is (17 * 23) + 4?")
+    assert "Jupiter" in await delegate(client, team.id_of("atlas"), "Which planet has the largest mass?")
+
+
+async def test_the_lead_splits_a_request_and_delegates_the_parts(client: Client, team: Team) -> None:
+    answer = await delegate(client, team.id_of("lead"), "Which planet has the lowest density? What is 2 ** 10?")
+    assert "Saturn" in answer
+    assert "1024" in answer
+    # Not only said but done: the specialists were asked by the lead.
+    async with ConnectionPools() as pools, team.client_of("calc", pools) as calc:
+        rows = await calc.activity(type="a2a_receive", peer_id=team.id_of("lead"))
+    assert any("2 ** 10" in json.dumps(row.request_body) for row in rows)
+
+
+async def test_a_peers_message_waits_for_the_external_agent_until_it_was_answered_and_popped(
+    client: Client, team: Team
+) -> None:
+    human = Human(platform_url=team.platform.url, admin_token=team.platform.admin_token)
+    asked = await human.ask(team.id_of("lead"), "Ask scout: what is the best colour?", seconds=STEP_SECONDS)
+    assert "scout" in asked.text
+    message = json.loads(await ask(client, "wait_for_message", timeout_secs=20))
+    assert message["kind"] == "peer_agent"
+    assert message["peer_id"] == team.id_of("lead")
+    assert "what is the best colour?" in message["text"]
+    report = await delegate(client, message["peer_id"], "Teal.")
+    assert "Teal." in report
+    popped = json.loads(await ask(client, "inbox_pop", activity_id=message["activity_id"]))
+    assert popped["removed"] is True
+    assert json.loads(await ask(client, "inbox_peek")) == []
+
+
+async def test_a_message_to_the_user_is_on_the_platform_and_not_in_the_agents_own_inbox(
+    client: Client, team: Team
+) -> None:
+    await ask(client, "send_message_to_user", message="The report is ready.")
+    assert json.loads(await ask(client, "inbox_peek")) == []
     async with ConnectionPools() as pools, team.client_of("scout", pools) as client_of_scout:
         rows = await client_of_scout.activity(type="a2a_receive")
     assert [row for row in rows if row.method == "notify" and "The report is ready." in json.dumps(row.response_body)]
 
 
-async def test_chat_history_shows_what_was_asked_and_answered(team: Team) -> None:
-    async with scout(team) as client:
-        await delegate(client, team.id_of("calc"), "What is 6 * 7?")
-        rows = json.loads(await ask(client, "chat_history", peer_id=team.id_of("calc")))
+async def test_chat_history_shows_what_was_asked_and_answered(client: Client, team: Team) -> None:
+    await delegate(client, team.id_of("calc"), "What is 6 * 7?")
+    rows = json.loads(await ask(client, "chat_history", peer_id=team.id_of("calc")))
     assert any("6 * 7" in row["text"] and "42" in row.get("reply", "") for row in rows)
 
 
-async def test_get_workspace_info_is_the_platforms_row(team: Team) -> None:
-    async with scout(team) as client:
-        info = json.loads(await ask(client, "get_workspace_info"))
+async def test_get_workspace_info_is_the_platforms_row(client: Client, team: Team) -> None:
+    info = json.loads(await ask(client, "get_workspace_info"))
     assert (info["id"], info["name"], info["parent_id"]) == (team.id_of("scout"), "scout", team.id_of("lead"))
 
 

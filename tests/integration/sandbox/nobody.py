@@ -31,7 +31,7 @@ TOKEN = "token-of-nobody-0001"  # noqa: S105 - made up
 
 def main() -> None:
     programs: list[tuple[str, str, str]] = json.load(sys.stdin)
-    anyio.run(run, [("as root", "bash", "true")], {})
+    anyio.run(run, [("as root", "bash", "true")], {"TOKEN": TOKEN})
     os.chdir("/")
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
