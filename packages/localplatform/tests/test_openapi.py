@@ -79,7 +79,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         _seed(running.url, running.admin_token)
         done = subprocess.run(
             [sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()", "--config-file", "settings.toml",
-             "run", f"{running.url}{DESCRIPTION}", "--exclude-path", ENDLESS, "--phases", "examples,coverage,fuzzing", "--max-examples", str(EXAMPLES),
+             "run", f"{running.url}{DESCRIPTION}", "--exclude-path", ENDLESS, "--phases", "examples,coverage,fuzzing",
+             "--max-examples", str(EXAMPLES),
              "--generation-deterministic", "--continue-on-failure", "--request-timeout", "20", "--no-color",
              "--report", "json,har", "--report-json-path", "report.json", "--report-har-path", "traffic.har"],
             cwd=folder, env=os.environ | {"SCHEMATHESIS_ADMIN": running.admin_token, "COLUMNS": "150"},
