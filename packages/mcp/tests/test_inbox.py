@@ -392,7 +392,8 @@ async def test_somebody_who_begins_to_wait_makes_every_poller_look_at_once(
         async with anyio.create_task_group() as group:
             for box in desk.boxes.values():
                 pace = desk.inbox.pacing.of(box)
-                pace.begin()
+                async with pace.poll():
+                    pass
                 group.start_soon(pace.pause)
             await anyio.wait_all_tasks_blocked()
             await desk.inbox.wait(0)

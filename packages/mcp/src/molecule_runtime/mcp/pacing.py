@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import random
 import time
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Final
 
 import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator
+    from collections.abc import AsyncGenerator, Collection, Generator
 
     from molecule_runtime.mcp.store import Mailbox
 
@@ -39,13 +39,17 @@ HINT_GAP: Final = 0.1
 MAX_POLLS_PER_SECOND: Final = 20.0
 """To one platform, over all of its targets that get no hints: a thousand of them share it, each every 50 s."""
 
+MAX_POLLS_AT_ONCE: Final = 8
+"""Of one platform: a fourth of its connections for short requests, so that polls that it answers slowly keep no heartbeat waiting."""
+
 _JITTER: Final = 0.2
 
 
 class _Origin:
-    """The targets of one platform that are polled by the clock alone."""
+    """The targets of one platform."""
 
     def __init__(self) -> None:
+        self.places = anyio.Semaphore(MAX_POLLS_AT_ONCE)
         self.paces: set[Pace] = set()
         self._interval = 0.0
         self._counted = 0.0
@@ -99,11 +103,14 @@ class Pace:
         self._busy_until = time.monotonic() + BUSY_FOR
         self._nudge()
 
-    def begin(self) -> None:
-        """Note that a poll begins. A hint that comes from now on makes another one due."""
-        self._due = self._asked = False
-        self._polled = time.monotonic()
-        self._stretch = _stretch()
+    @asynccontextmanager
+    async def poll(self) -> AsyncGenerator[None]:
+        """Wait for a turn at the platform and poll in the block. A hint that comes meanwhile makes another poll due."""
+        async with self._origin.places:
+            self._due = self._asked = False
+            self._polled = time.monotonic()
+            self._stretch = _stretch()
+            yield
 
     async def pause(self) -> None:
         """Sleep until the next poll is due; never in lock-step with others."""

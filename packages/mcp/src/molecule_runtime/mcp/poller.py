@@ -79,9 +79,9 @@ class InboxPoller:
         while True:
             if await self._inbox.turn(self._mailbox):
                 self._known = False
-            pace.begin()
             try:
-                more = await self.poll()
+                async with pace.poll():
+                    more = await self.poll()
             except PlatformError as exc:
                 failures += 1
                 pause = min(2.0**failures, MAX_BACKOFF) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
