@@ -283,3 +283,13 @@ async def test_the_langchain_view_says_that_a_tool_failed_and_brings_the_structu
     assert (message.status, message.content, message.artifact) == ("success", "A", {"text": "A"})
     message = await tool.ainvoke({**call, "args": {"text": ""}})
     assert (message.status, message.content) == ("error", "")
+
+
+@pytest.mark.parametrize("name", ["self", "config", "run_manager", "callbacks", "tool", "args", "kwargs"])
+async def test_the_langchain_view_passes_on_whatever_argument_a_model_makes_up(name: str) -> None:
+    async def names(arguments: Mapping[str, Any]) -> ToolOutput:
+        return ToolOutput(text=" ".join(sorted(arguments)))
+
+    tool = Tool(name="names", description="Names them.", input_schema=SCHEMA, run=names).to_langchain()
+    call = {"type": "tool_call", "id": "call-1", "name": "names", "args": {"text": "a", name: 1}}
+    assert (await tool.ainvoke(call)).content == " ".join(sorted(["text", name]))

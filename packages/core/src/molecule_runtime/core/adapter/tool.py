@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import importlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -78,7 +79,7 @@ class Tool:
                 raise langchain.ToolException(output.text)
             return output.text, dict(output.structured)
 
-        return langchain.StructuredTool(
+        return _passing_all(langchain.StructuredTool)(
             name=self.name,
             description=self.description,
             args_schema=self._schema(),
@@ -89,3 +90,16 @@ class Tool:
 
     def _schema(self) -> dict[str, Any]:
         return copy.deepcopy(dict(self.input_schema))
+
+
+@functools.cache
+def _passing_all(base: type[Any]) -> type[Any]:
+    """Return LangChain's class of tools, for tools that get every argument that a model makes up and say what is wrong with it.
+
+    Its own has parameters called `self`, `config` and `run_manager`: of such arguments it drops some, and ends an agent's turn for another.
+    """
+
+    async def _arun(tool: Any, /, **arguments: Any) -> Any:
+        return await tool.coroutine(**arguments)
+
+    return type("MoleculeTool", (base,), {"_arun": _arun, "__module__": __name__})
