@@ -11,7 +11,7 @@ import pytest
 from tests.support.tenants import WAIT_SECONDS, Http, Member, Received, Tenant
 
 from molecule_runtime.core import untrusted
-from molecule_runtime.tools import Background, Journal, dispatch
+from molecule_runtime.tools import Background, Journal, background, dispatch
 
 from .support import context, done, refused, said
 from .test_requests import answered
@@ -29,8 +29,8 @@ HELD = 0.2
 """Seconds that a call is held in these tests."""
 
 
-def bounded(ctx: ToolContext, background: Background, *, seconds: float = HELD) -> ToolContext:
-    return dataclasses.replace(ctx, max_wait=seconds, background=background)
+def bounded(ctx: ToolContext, where: Background, *, seconds: float = HELD) -> ToolContext:
+    return dataclasses.replace(ctx, max_wait=seconds, background=where)
 
 
 class Gate:
@@ -69,8 +69,8 @@ async def test_a_delegation_goes_on_when_its_call_returns_and_its_answer_is_give
         told.append(text)
 
     with closing(Journal(tmp_path)) as journal:
-        async with Background() as background:
-            ctx = bounded(context(pools, (acme.url, ours), journal=journal), background)
+        async with Background() as opened:
+            ctx = bounded(context(pools, (acme.url, ours), journal=journal), opened)
             with anyio.fail_after(WAIT_SECONDS):
                 handle = await dispatch("delegate_task", {"workspace_id": lead.id, "task": "t"}, ctx, progress=progress)
             assert not handle.is_error
@@ -111,12 +111,35 @@ async def test_a_delegation_that_ends_in_time_is_answered_as_ever(
     lead, ours = await acme.family()
     await acme.register(lead, agent)
     agent.says((200, said("quick")), (200, {"jsonrpc": "2.0", "id": "1", "error": {"code": 1, "message": "no model"}}))
-    async with Background() as background:
-        ctx = bounded(context(pools, (acme.url, ours)), background, seconds=WAIT_SECONDS)
+    async with Background() as opened:
+        ctx = bounded(context(pools, (acme.url, ours)), opened, seconds=WAIT_SECONDS)
         result = await done(ctx, "delegate_task", workspace_id=lead.id, task="t")
         assert untrusted.parse(result.text)[0].content == "quick"
         assert "no model" in await refused(ctx, "delegate_task", workspace_id=lead.id, task="t")
         assert (await done(ctx, "check_task_status", workspace_id="", task_id="")).structured["delegations"] == []
+
+
+async def test_a_listener_that_breaks_or_hangs_holds_nothing_up(
+    acme: Tenant, agent: Http, pools: ConnectionPools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "LISTEN_SECONDS", 0.05)
+    lead, ours = await acme.family()
+    await acme.register(lead, agent)
+    agent.says((200, said("all the same")))
+
+    async def breaks(text: str) -> None:
+        raise ConnectionError(text)
+
+    async def hangs(text: str) -> None:
+        del text
+        await anyio.sleep_forever()
+
+    async with Background() as opened:
+        ctx = bounded(context(pools, (acme.url, ours)), opened, seconds=WAIT_SECONDS)
+        for listener in (breaks, hangs):
+            with anyio.fail_after(WAIT_SECONDS):
+                result = await dispatch("delegate_task", {"workspace_id": lead.id, "task": "t"}, ctx, progress=listener)
+            assert "all the same" in result.text
 
 
 async def test_why_a_delegation_failed_after_its_call_had_returned_is_kept_too(
@@ -125,8 +148,8 @@ async def test_why_a_delegation_failed_after_its_call_had_returned_is_kept_too(
     lead, ours = await acme.family()
     await acme.register(lead, agent)
     gate = Gate(agent, (200, {"jsonrpc": "2.0", "id": "1", "error": {"code": 1, "message": "no model"}}))
-    async with Background() as background:
-        ctx = bounded(context(pools, (acme.url, ours)), background)
+    async with Background() as opened:
+        ctx = bounded(context(pools, (acme.url, ours)), opened)
         handle = await done(ctx, "delegate_task", workspace_id=lead.id, task="t")
         gate.opened.set()
         result = await ended(ctx, handle.structured["delegation_id"])
@@ -141,8 +164,8 @@ async def test_what_a_busy_peer_answers_after_the_process_has_ended_is_found_by_
     await acme.register(lead, agent)
     agent.says(None, (200, said("after the restart")))  # busy, and then not
     with closing(Journal(tmp_path)) as journal:
-        async with Background() as background:
-            ctx = bounded(context(pools, (acme.url, ours), journal=journal), background, seconds=1.0)
+        async with Background() as opened:
+            ctx = bounded(context(pools, (acme.url, ours), journal=journal), opened, seconds=1.0)
             told: list[str] = []
 
             async def progress(text: str) -> None:
@@ -168,10 +191,10 @@ async def test_a_caller_who_cancels_cancels_the_work_and_the_same_call_again_is_
     lead, ours = await acme.family()
     await acme.register(lead, agent)
     Gate(agent, None)
-    async with Background() as background:
+    async with Background() as opened:
         for ctx in (
             context(pools, (acme.url, ours)),
-            bounded(context(pools, (acme.url, ours)), background, seconds=WAIT_SECONDS),
+            bounded(context(pools, (acme.url, ours)), opened, seconds=WAIT_SECONDS),
         ):
             agent.arrived.clear()
             async with anyio.create_task_group() as group:
@@ -197,8 +220,8 @@ async def test_more_than_it_holds_is_refused_with_what_to_do(acme: Tenant, agent
     lead, ours = await acme.family()
     await acme.register(lead, agent)
     Gate(agent, None)
-    async with Background(most=1) as background:
-        ctx = bounded(context(pools, (acme.url, ours)), background)
+    async with Background(most=1) as opened:
+        ctx = bounded(context(pools, (acme.url, ours)), opened)
         await done(ctx, "delegate_task", workspace_id=lead.id, task="one")
         text = await refused(ctx, "delegate_task", workspace_id=lead.id, task="two")
         assert "are still under way" in text
@@ -212,8 +235,8 @@ async def test_a_plugin_is_installed_once_however_often_one_asks_how_it_stands(
     scripted: Http, pools: ConnectionPools
 ) -> None:
     gate = Gate(scripted, (200, {"status": "installed", "plugin": "x", "source": "x"}))
-    async with Background() as background:
-        ctx = bounded(context(pools, (scripted.url, ALICE)), background)
+    async with Background() as opened:
+        ctx = bounded(context(pools, (scripted.url, ALICE)), opened)
         for _ in range(2):
             waiting = await done(ctx, "install_plugin", source="x")
             assert waiting.structured["status"] == "working"

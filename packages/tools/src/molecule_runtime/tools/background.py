@@ -27,6 +27,9 @@ MAX_RUNNING: Final = 1024
 KEPT_SECONDS: Final = 600.0
 """That an outcome which nobody has taken is kept for the one who asks for it again."""
 
+LISTEN_SECONDS: Final = 2.0
+"""That a word about how it stands may take to be taken."""
+
 T = TypeVar("T")
 
 _Progress: TypeAlias = Callable[[str], Awaitable[None]]
@@ -89,7 +92,12 @@ class Running(Generic[T]):
 
     async def _say(self, text: str) -> None:
         for listener in list(self._listeners):
-            await listener(text)
+            # Whoever cannot or does not listen must not hold up the work, which may be somebody else's by now.
+            with anyio.move_on_after(LISTEN_SECONDS):
+                try:
+                    await listener(text)
+                except Exception:
+                    logger.debug("%r was not heard", text, exc_info=True)
 
 
 class Background:
