@@ -7,11 +7,12 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from tests.support.tenants import WAIT_SECONDS, Http, Member, Received, Tenant
 
 from molecule_runtime.core import untrusted
-from molecule_runtime.tools import Background, Journal, background, dispatch
+from molecule_runtime.tools import Background, Journal, background, dispatch, progress
 
 from .support import context, done, refused, said
 from .test_requests import answered
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from molecule_runtime.core.platform.pools import ConnectionPools
-    from molecule_runtime.tools import ToolContext, ToolResult
+    from molecule_runtime.tools import InboxMessage, ToolContext, ToolResult
 
 pytestmark = pytest.mark.anyio
 
@@ -65,14 +66,14 @@ async def test_a_delegation_goes_on_when_its_call_returns_and_its_answer_is_give
     gate = Gate(agent, (200, said("worth the time")))
     told: list[str] = []
 
-    async def progress(text: str) -> None:
+    async def listen(text: str) -> None:
         told.append(text)
 
     with closing(Journal(tmp_path)) as journal:
         async with Background() as opened:
             ctx = bounded(context(pools, (acme.url, ours), journal=journal), opened)
             with anyio.fail_after(WAIT_SECONDS):
-                handle = await dispatch("delegate_task", {"workspace_id": lead.id, "task": "t"}, ctx, progress=progress)
+                handle = await dispatch("delegate_task", {"workspace_id": lead.id, "task": "t"}, ctx, progress=listen)
             assert not handle.is_error
             delegation_id = handle.structured["delegation_id"]
             assert handle.structured["status"] == "working"
@@ -168,11 +169,11 @@ async def test_what_a_busy_peer_answers_after_the_process_has_ended_is_found_by_
             ctx = bounded(context(pools, (acme.url, ours), journal=journal), opened, seconds=1.0)
             told: list[str] = []
 
-            async def progress(text: str) -> None:
+            async def listen(text: str) -> None:
                 told.append(text)
 
             with anyio.fail_after(WAIT_SECONDS):
-                handle = await dispatch("delegate_task", {"workspace_id": lead.id, "task": "t"}, ctx, progress=progress)
+                handle = await dispatch("delegate_task", {"workspace_id": lead.id, "task": "t"}, ctx, progress=listen)
             assert handle.structured["status"] == "working"
             # What happens behind the call is told for as long as somebody waits.
             assert told == ["delegating to team-lead", "team-lead is busy; the task waits there"]
@@ -276,3 +277,54 @@ async def test_a_person_who_keeps_the_desktop_is_waited_for_in_several_calls(
     held = await done(ctx, "desktop_wait_for_control", timeout_s=300)
     assert held.structured["ok"] is False
     assert held.structured["error"].endswith("call desktop_wait_for_control again to go on waiting")
+
+
+class Nobody:
+    """An inbox to which nothing comes."""
+
+    async def wait(self, timeout: float, *, workspace_id: str | None = None) -> None:
+        del workspace_id
+        await anyio.sleep(timeout)
+
+    async def peek(self, limit: int, *, workspace_id: str | None = None) -> list[InboxMessage]:
+        raise NotImplementedError
+
+    async def pop(self, activity_id: str, *, workspace_id: str | None = None) -> bool:
+        raise NotImplementedError
+
+    def backpressure(self, *, workspace_id: str | None = None) -> None:
+        del workspace_id
+
+
+async def test_who_waits_hears_now_and_then_how_it_stands(
+    scripted: Http, pools: ConnectionPools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "PROGRESS_SECONDS", 0.02)
+    told: list[str] = []
+
+    async def listen(text: str) -> None:
+        told.append(text)
+
+    async with Background() as opened:
+        ctx = bounded(context(pools, (scripted.url, ALICE), inbox=Nobody()), opened)
+        for tool, arguments, answer, words in (
+            ("wait_for_message", {"timeout_secs": 300}, None, "no message yet (0 s)"),
+            ("install_plugin", {"source": "x"}, None, "installing x (0 s)"),
+            (
+                "desktop_wait_for_control",
+                {"timeout_s": 300},
+                (200, {"human_in_control": True, "agent_can_control": False}),
+                "a person has control of the desktop (0 s)",
+            ),
+        ):
+            if answer is None:
+                Gate(scripted, answer)
+            else:
+                scripted.says(answer)
+            told.clear()
+            with anyio.fail_after(WAIT_SECONDS):
+                await dispatch(tool, arguments, ctx, progress=listen)
+            assert words in told, tool
+            count = len(told)
+            await anyio.lowlevel.checkpoint()
+            assert len(told) == count

@@ -16,6 +16,7 @@ from molecule_runtime.core.platform import wire
 from molecule_runtime.tools import delegation_records as records
 from molecule_runtime.tools.delegation_watch import SHARED_SECONDS
 from molecule_runtime.tools.journal import Owner
+from molecule_runtime.tools.progress import ticking
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -31,9 +32,6 @@ MAX_SUMMARY_CHARS: Final = 256
 
 MAX_ERROR_CHARS: Final = 4096
 """Contract `runtime.md` 7.5."""
-
-PROGRESS_SECONDS: Final = 10.0
-"""Between two words to a caller who waits."""
 
 INBOX_PATIENCE: Final = 60.0
 """Seconds for a peer that reads its inbox: its answer may come as a message, to an agent that must not be kept from reading it."""
@@ -58,18 +56,10 @@ class Following:
 
     @asynccontextmanager
     async def progress(self) -> AsyncGenerator[None]:
-        """Tell the caller to whom the task goes, and every `PROGRESS_SECONDS` how it stands."""
+        """Tell the caller to whom the task goes, and now and then how it stands."""
         await self._say(f"delegating to {self._name}")
-        try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._tick)
-                yield
-                group.cancel_scope.cancel()
-        except BaseExceptionGroup as exc:
-            # The group wraps what went wrong in the body, too; who catches it looks for the error itself.
-            if len(exc.exceptions) == 1:
-                raise exc.exceptions[0] from None
-            raise
+        async with ticking(self._say, lambda: self._doing or f"waiting for {self._name}"):
+            yield
 
     async def until_answered(self, accepted: envelope.Accepted) -> envelope.Answer:
         """Look for the answer to a message that was only acknowledged, within the time of the call; `accepted` when there is none."""
@@ -153,12 +143,6 @@ class Following:
     async def _move(self, state: records.State, queue_id: str) -> None:
         delegation_id = self._entry.delegation_id
         await self._call.context.journal.run(lambda db: records.moved(db, self._owner, delegation_id, state, queue_id))
-
-    async def _tick(self) -> None:
-        while True:
-            await anyio.sleep(PROGRESS_SECONDS)
-            seconds = time.monotonic() - self._started
-            await self._say(f"{self._doing or f'waiting for {self._name}'} ({seconds:.0f} s)")
 
     async def _say(self, text: str) -> None:
         await self._call.progress(text)

@@ -20,6 +20,7 @@ from molecule_runtime.core.errors import (
 )
 from molecule_runtime.tools.errors import ToolRefusedError
 from molecule_runtime.tools.files import clean_name
+from molecule_runtime.tools.progress import ticking
 from molecule_runtime.tools.result import ToolResult, as_json, failed
 from molecule_runtime.tools.screenshots import keep
 
@@ -118,33 +119,35 @@ async def desktop_wait_for_control(call: Call[DesktopWaitForControl]) -> ToolRes
     """Wait until no person has control."""
     client = call.client
     started = time.monotonic()
-    said = False
     problem = ""
     seconds = call.held(call.arguments.timeout_s)
     with anyio.move_on_after(seconds):
-        while True:
-            try:
-                control = await client.desktop_control()
-            except NotFoundError:
-                raise ToolRefusedError(_NO_DESKTOP) from None
-            except (PlatformUnreachableError, PlatformTimeoutError, UnavailableError) as exc:
-                # It may come back before the time is over.
-                problem = str(exc)
-            else:
-                problem = ""
-                if control.agent_can_control and not control.human_in_control:
-                    waited = round(time.monotonic() - started, 1)
-                    return as_json({"ok": True, "control": "available", "waited_s": waited})
-            if not said:
-                said = True
-                await call.progress("a person has control of the desktop; waiting")
-            await anyio.sleep(POLL_SECONDS)
+        control, problem = await _control(client)
+        if control != "available":
+            await call.progress("a person has control of the desktop; waiting")
+        async with ticking(call.progress, lambda: "a person has control of the desktop"):
+            while control != "available":
+                await anyio.sleep(POLL_SECONDS)
+                control, problem = await _control(client)
+        waited = round(time.monotonic() - started, 1)
+        return as_json({"ok": True, "control": "available", "waited_s": waited})
     if problem:
         raise ToolRefusedError(f"who has control of the desktop cannot be asked: {problem}")
     error = f"a person still has control after {seconds:.0f} s"
     if seconds < call.arguments.timeout_s:
         error += "; one call waits no longer: call desktop_wait_for_control again to go on waiting"
     return as_json({"ok": False, "control": "human", "error": error})
+
+
+async def _control(client: PlatformClient) -> tuple[str, str]:
+    """Return who has control, `available` for nobody, and what went wrong when the platform did not say: it may the next time."""
+    try:
+        control = await client.desktop_control()
+    except NotFoundError:
+        raise ToolRefusedError(_NO_DESKTOP) from None
+    except (PlatformUnreachableError, PlatformTimeoutError, UnavailableError) as exc:
+        return "unknown", str(exc)
+    return ("available" if control.agent_can_control and not control.human_in_control else "human"), ""
 
 
 async def _input(client: PlatformClient, event: dict[str, Any]) -> ToolResult:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from molecule_runtime.tools.errors import ToolRefusedError
+from molecule_runtime.tools.progress import ticking
 from molecule_runtime.tools.result import ToolResult, as_json_list, bounded
 
 if TYPE_CHECKING:
@@ -97,11 +98,13 @@ async def wait_for_message(call: Call[WaitForMessage]) -> ToolResult:
     most = call.context.max_wait
     timeout = wanted if most is None else min(wanted, most)
     only_for = _only_for(call)
-    message = await _inbox(call).wait(timeout, workspace_id=only_for)
+    inbox = _inbox(call)
+    async with ticking(call.progress, lambda: "no message yet"):
+        message = await inbox.wait(timeout, workspace_id=only_for)
     data: dict[str, Any] = {"timeout": True, "timeout_secs": timeout} if message is None else _shown(message)
     if message is None and timeout < wanted:
         data["note"] = f"one call waits for {timeout:g} s at most; call wait_for_message again to go on waiting"
-    if full := _inbox(call).backpressure(workspace_id=only_for):
+    if full := inbox.backpressure(workspace_id=only_for):
         data["backpressure"] = full
     return ToolResult(text=json.dumps(data, ensure_ascii=False), structured=data)
 

@@ -10,6 +10,7 @@ from molecule_runtime.core.platform.client import INSTALL_TIMEOUT
 from molecule_runtime.core.redaction import redact_text
 from molecule_runtime.tools.errors import ToolRefusedError
 from molecule_runtime.tools.journal import Owner
+from molecule_runtime.tools.progress import ticking
 from molecule_runtime.tools.result import ToolResult, bounded
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ async def install_plugin(call: Call[InstallPlugin]) -> ToolResult:
     background, client = call.context.background, call.client
     await call.progress(f"installing {source}")
     if call.context.max_wait is None or background is None:
-        return await _install(client, source)
+        async with ticking(call.progress, lambda: f"installing {source}"):
+            return await _install(client, source)
     # The platform fetches it while it is asked, which takes minutes, and there is no other way to hear how it ended.
     key = ("install_plugin", Owner.of(client), source)
 
@@ -42,7 +44,9 @@ async def install_plugin(call: Call[InstallPlugin]) -> ToolResult:
         return await _install(client, source)
 
     running = background.start(key, install, seconds=INSTALL_TIMEOUT + _GRACE_SECONDS, keep=True)
-    if not await running.wait(call.held(INSTALL_TIMEOUT), call.progress):
+    async with ticking(call.progress, lambda: f"installing {source}"):
+        ended = await running.wait(call.held(INSTALL_TIMEOUT), call.progress)
+    if not ended:
         text = (
             f"{source} is still being installed, and goes on. Call install_plugin with the same source to hear how it ended: "
             "it is not begun a second time."

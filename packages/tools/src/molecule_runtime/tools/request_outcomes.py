@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from molecule_runtime.core.errors import NotFoundError, PlatformError, RateLimitedError, UnavailableError
+from molecule_runtime.tools import progress
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,8 +25,6 @@ logger = logging.getLogger(__name__)
 OPEN: Final = frozenset({"pending", "info_requested"})
 EXPIRED: Final = "expired"
 """Not a word of the platform: nobody decided in time, which is not a no."""
-
-PROGRESS_SECONDS: Final = 10.0
 
 _AUTO_EXPIRED: Final = "auto-expired"
 """Who denies an old approval that nobody decided (contract `platform-api.md` 9.4)."""
@@ -90,7 +89,7 @@ async def until_decided(
 ) -> Outcome | None:
     """Wait until a request is decided; None when it is still open after `seconds`.
 
-    `say` is told every `PROGRESS_SECONDS` how it stands. With `questions_end` it also returns when somebody asks something about it,
+    `say` is told now and then how it stands. With `questions_end` it also returns when somebody asks something about it,
     for a caller who can answer.
 
     Raises:
@@ -114,7 +113,7 @@ async def until_decided(
         now = time.monotonic()
         if now >= deadline:
             return None
-        if now - told >= PROGRESS_SECONDS:
+        if now - told >= progress.PROGRESS_SECONDS:
             told = now
             waits = "somebody asks about it" if status == "info_requested" else "nobody decided yet"
             await say(f"request {request_id}: {waits} ({now - started:.0f} s)")
