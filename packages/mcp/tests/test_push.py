@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -11,6 +12,7 @@ from tests.support.tenants import WAIT_SECONDS
 
 from molecule_runtime.core import untrusted
 from molecule_runtime.mcp import push_hosts
+from molecule_runtime.mcp.errors import StateError
 from molecule_runtime.mcp.inbox import PolledInbox
 from molecule_runtime.mcp.push import PushSender, notification
 from molecule_runtime.mcp.push_hosts import PushChoice
@@ -277,10 +279,43 @@ async def test_a_client_that_is_gone_is_harmless_and_the_message_stays(store: In
     client = Client()
     client.broken = True
     store.add(BOX, [message("a")], cursor="a")
+    assert await inbox.wait(0) is not None
+    store.release([BOX], "a")
     sender = PushSender(inbox, PushChoice("claude"))
     sender.open(client.send, "")
     with anyio.fail_after(WAIT_SECONDS):
         await sender.run()
     taken = await inbox.wait(0)
     assert taken is not None
-    assert not taken.pushed
+    assert (taken.pushed, taken.delivery_count) == (False, 1)
+
+
+async def test_an_inbox_file_that_fails_ends_no_session(
+    inbox: PolledInbox, store: InboxStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("molecule_runtime.mcp.push.LOOK_SECONDS", 0.01)
+    failed = anyio.Event()
+    lease = inbox.lease_for_push
+
+    async def noticed() -> Any:
+        try:
+            return await lease()
+        except StateError:
+            failed.set()
+            raise
+
+    monkeypatch.setattr(inbox, "lease_for_push", noticed)
+    client = Client()
+    sender = PushSender(inbox, PushChoice("claude"))
+    sender.open(client.send, "")
+    with sqlite3.connect(tmp_path / "state" / "molecule-mcp.db") as db:
+        db.execute("ALTER TABLE messages RENAME TO elsewhere")
+    async with anyio.create_task_group() as group:
+        group.start_soon(sender.run)
+        with anyio.fail_after(WAIT_SECONDS):
+            await failed.wait()
+        db.execute("ALTER TABLE elsewhere RENAME TO messages")
+        db.close()
+        store.add(BOX, [message("a")], cursor="a")
+        await client.has("a")
+        group.cancel_scope.cancel()

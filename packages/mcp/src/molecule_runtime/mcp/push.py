@@ -18,6 +18,7 @@ import anyio
 from molecule_runtime.core import untrusted
 from molecule_runtime.core.errors import InvalidWorkspaceIdError
 from molecule_runtime.core.identity import validate_workspace_id
+from molecule_runtime.mcp.errors import StateError
 from molecule_runtime.tools.result import bounded
 
 if TYPE_CHECKING:
@@ -85,23 +86,37 @@ class PushSender:
         await self._opened.wait()
         if self._send is None or self._method is None:
             return
-        while True:
-            news = self._inbox.news
-            if self._inbox.is_awaited:
-                await anyio.sleep(AWAITED_SECONDS)
-                continue
+        try:
+            while await self._push(self._send, self._method):
+                pass
+        except Exception:
+            # A client that cannot be pushed to can still ask; its session goes on.
+            logger.exception("messages are pushed no more")
+
+    async def _push(self, send: Send, method: str) -> bool:
+        """Push one message, or wait until there may be one; False when the client is gone."""
+        news = self._inbox.news
+        if self._inbox.is_awaited:
+            await anyio.sleep(AWAITED_SECONDS)
+            return True
+        try:
             found = await self._inbox.lease_for_push()
-            if found is None:
-                with anyio.move_on_after(LOOK_SECONDS):
-                    await news.wait()
-                continue
-            mailbox, message = found
-            try:
-                await self._send(self._method, notification(mailbox, message))
-            except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
-                logger.debug("the client is gone; what was to be pushed stays in the inbox")
-                await self._inbox.release(mailbox, message.activity_id)
-                return
+        except StateError as exc:
+            logger.warning("nothing is pushed for now: %s", exc)
+            await anyio.sleep(LOOK_SECONDS)
+            return True
+        if found is None:
+            with anyio.move_on_after(LOOK_SECONDS):
+                await news.wait()
+            return True
+        mailbox, message = found
+        try:
+            await send(method, notification(mailbox, message))
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+            logger.debug("the client is gone; what was to be pushed stays in the inbox")
+            await self._inbox.release(mailbox, message.activity_id)
+            return False
+        return True
 
 
 def notification(mailbox: Mailbox, message: InboxMessage) -> dict[str, Any]:

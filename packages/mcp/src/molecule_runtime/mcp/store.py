@@ -231,7 +231,8 @@ class InboxStore:
         """Take back a lease: the message did not reach the one who waited for it."""
         with self.database.transaction() as db:
             db.execute(
-                "UPDATE messages SET leased_until = 0, holder = '', pushed = 0, deliveries = max(0, deliveries - 1)"  # noqa: S608 - a constant
+                "UPDATE messages SET leased_until = 0, holder = '', pushed = 0, pushes = max(0, pushes - pushed),"  # noqa: S608 - a constant
+                " deliveries = max(0, deliveries - NOT pushed)"
                 f" WHERE activity_id = ? AND holder = ? AND popped_at IS NULL AND {IN}",
                 (activity_id, self.owner, keys(mailboxes)),
             )
