@@ -136,6 +136,7 @@ class Lines:
         self.stdout = process.stdout
         self.where = where
         self.received = bytearray()
+        self.patience = SECONDS
         self._buffered = BufferedByteReceiveStream(process.stdout)
 
     async def send(self, *lines: object) -> None:
@@ -144,7 +145,7 @@ class Lines:
             await self.stdin.send(data + b"\n")
 
     async def read(self) -> dict[str, Any]:
-        with anyio.fail_after(SECONDS):
+        with anyio.fail_after(self.patience):
             line = await self._buffered.receive_until(b"\n", 1024 * 1024)
         self.received += line + b"\n"
         return dict(json.loads(line))
@@ -166,7 +167,7 @@ class Lines:
         await self.send({"jsonrpc": "2.0", "id": request_id, "method": "tools/call", "params": params})
 
     async def end(self) -> int:
-        with anyio.fail_after(SECONDS):
+        with anyio.fail_after(self.patience):
             return await self.process.wait()
 
 

@@ -20,6 +20,9 @@ pytestmark = pytest.mark.anyio
 
 MESSAGES = 200
 KILLS = 12
+PATIENCE = 90.0
+"""Seconds: it starts while as many others do."""
+
 SEED = 20261126
 MOMENTS = ("asked", "delivered", "popping", "popped")
 """When the server is killed: while somebody waits, before the pop, with the pop under way, and after it."""
@@ -50,6 +53,7 @@ def said(answer: dict[str, Any]) -> dict[str, Any]:
 
 async def serve(process: Lines, agent: Agent, moment: str | None, after: int) -> bool:
     """Handle messages with one server until it is to be killed, after so many; False when there are none left."""
+    process.patience = PATIENCE
     await process.hello()
     number = 100
     while True:

@@ -73,6 +73,7 @@ async def test_two_windows_share_an_inbox_and_one_goes_on_when_the_other_is_kill
         await acme.register(ours)
         place = one(tmp_path / "p", acme.url, ours, MOLECULE_MCP_PUSH="off")
         async with lines(place) as first, lines(place) as second:
+            first.patience = second.patience = 90.0
             async with anyio.create_task_group() as group:
                 group.start_soon(first.hello)
                 group.start_soon(second.hello)
