@@ -5,15 +5,24 @@ Where an answer is too long to be read, strings are cut and lists are shortened,
 fields of a list's items are typed and not required. Importing this costs pydantic, as `arguments` does.
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class ToolResults(BaseModel):
     """Base of the models below."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow", frozen=True)
+
+    forms: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    """For a tool with several kinds of results: the keys that each kind always has."""
+
+    @model_validator(mode="after")
+    def _is_of_one_form(self) -> Self:
+        if self.forms and not any(self.model_fields_set.issuperset(form) for form in self.forms):
+            raise ValueError(f"must have all keys of one of: {', '.join(map(str, self.forms))}")
+        return self
 
 
 class _Item(ToolResults):
@@ -108,6 +117,8 @@ class File(_Item):
 class Delegated(ToolResults):
     """`delegate_task`: the peer's answer, or how to follow the task."""
 
+    forms = (("text",), ("delegation_id",))
+
     status: str
     workspace_id: str
     name: str = ""
@@ -144,6 +155,8 @@ class Delegation(_Item):
 
 class DelegationStates(Delegation):
     """`check_task_status`: one delegation, or the newest in `delegations`."""
+
+    forms = (("delegation_id", "status"), ("delegations", "count"))
 
     response: str = ""
     already_collected: str = ""
@@ -226,6 +239,8 @@ class RequestChanged(ToolResults):
 class PluginInstalled(ToolResults):
     """`install_plugin`: installed, or (`status` working) still going on."""
 
+    forms = (("plugin",), ("status", "continue_with"))
+
     source: str
     plugin: str = ""
     restarting: bool = False
@@ -249,6 +264,7 @@ class Memory(_Item):
     id: str = ""
     scope: str = ""
     content: str = ""
+    trusted: bool = False
 
 
 class Memories(ToolResults):
@@ -370,6 +386,8 @@ class Message(_Item):
 
 class NextMessage(Message):
     """`wait_for_message`: a message, or `timeout`."""
+
+    forms = (("activity_id", "text", "kind"), ("timeout",))
 
     timeout: bool = False
     timeout_secs: float = 0

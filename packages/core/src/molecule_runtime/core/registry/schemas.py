@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from molecule_runtime.core.registry.results import ToolResults
+
 SCHEMAS_FILE = Path(__file__).with_name("schemas.json")
 """Written by `python -m molecule_runtime.core.registry.generate`."""
 
@@ -19,6 +21,11 @@ def resolve_model(path: str) -> "type[BaseModel]":
     """Import the model that `module:Class` names."""
     module, _, name = path.partition(":")
     return cast("type[BaseModel]", getattr(import_module(module), name))
+
+
+def resolve_results(path: str) -> "type[ToolResults]":
+    """Import the model of results that `module:Class` names."""
+    return cast("type[ToolResults]", resolve_model(path))
 
 
 def read_schemas(file: Path = SCHEMAS_FILE) -> dict[str, dict[str, Any]]:
@@ -36,7 +43,7 @@ def schemas_of(
     """Return the stored schemas of a tool's arguments and results, or derive those that are not stored: slower, never wrong."""
     schemas = stored.get(name)
     if schemas is None:
-        return derive_schema(resolve_model(arguments_path)), derive_result_schema(resolve_model(results_path))
+        return derive_schema(resolve_model(arguments_path)), derive_result_schema(resolve_results(results_path))
     return schemas["input"], schemas["output"]
 
 
@@ -51,12 +58,16 @@ def derive_schema(model: "type[BaseModel]") -> dict[str, Any]:
     return schema
 
 
-def derive_result_schema(model: "type[BaseModel]") -> dict[str, Any]:
+def derive_result_schema(model: "type[ToolResults]") -> dict[str, Any]:
     """Derive the schema of results in few bytes: types and required keys alone, since a list of tools must fit into one line of 64 KiB."""
     raw = model.model_json_schema(mode="serialization")
     required = model.model_json_schema().get("required", [])
     schema = _types_of(raw, definitions=raw.get("$defs", {}))
-    return {**schema, "required": required} if required else schema
+    if required:
+        schema["required"] = required
+    if model.forms:
+        schema["anyOf"] = [{"required": list(form)} for form in model.forms]
+    return schema
 
 
 def _types_of(node: dict[str, Any], *, definitions: dict[str, dict[str, Any]]) -> dict[str, Any]:
