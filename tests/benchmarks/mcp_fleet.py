@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -77,8 +78,12 @@ def threads(pid: int) -> int:
 
 def sockets(pid: int) -> int:
     """Return how many sockets a process has open."""
-    links = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
-    return sum(link.startswith("socket:") for link in links)
+    count = 0
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        # Closed meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            count += str(entry.readlink()).startswith("socket:")
+    return count
 
 
 def members(url: str, token: str, count: int, *, unrelated: bool) -> list[tuple[str, str]]:
