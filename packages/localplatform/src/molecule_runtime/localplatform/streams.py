@@ -21,7 +21,7 @@ from molecule_runtime.localplatform.web import Refusal
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Collection
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -160,12 +160,15 @@ async def serve_socket(platform: Platform, websocket: WebSocket) -> None:
 
 
 async def _send_frames(websocket: WebSocket, frames: Subscription, audience: _Audience) -> None:
-    async for frame in frames:
+    while await frames.wait():
+        batch = frames.take(_MAX_BATCH)
         if frames.dropped:
             await websocket.close(_TRY_AGAIN, "too slow: events were lost; connect again and read the lists")
             return
-        if await audience.may_see(frame):
-            await websocket.send_text(web.dump(frame.body()).decode())
+        await audience.learn({frame.workspace_id for frame in batch})
+        for frame in batch:
+            if audience.may_see(frame):
+                await websocket.send_text(web.dump(frame.body()).decode())
     await websocket.close(_GOING_AWAY, "the platform stops")
 
 
@@ -178,19 +181,25 @@ class _Audience:
         self._known: dict[str, bool] = {}
         self._asked_at = anyio.current_time()
 
-    async def may_see(self, frame: Frame) -> bool:
+    async def learn(self, workspace_ids: Collection[str]) -> None:
+        """Find out about these workspaces, all in one read: one for each frame could not keep up with a thousand heartbeats."""
         if self._viewer is None:
-            return True
-        if frame.event in OPERATOR_ONLY:
-            return False
+            return
         if anyio.current_time() - self._asked_at > _PERMISSION_SECONDS:
             self._known.clear()
             self._asked_at = anyio.current_time()
-        allowed = self._known.get(frame.workspace_id)
-        if allowed is None:
-            allowed = await self._platform.store.read(workspaces.may_communicate, self._viewer, frame.workspace_id)
-            self._known[frame.workspace_id] = allowed
-        return allowed
+        if unknown := [workspace_id for workspace_id in workspace_ids if workspace_id not in self._known]:
+            self._known |= await self._platform.store.read(_may_communicate, self._viewer, unknown)
+
+    def may_see(self, frame: Frame) -> bool:
+        """Whether the viewer sees a frame about a workspace that was learned about."""
+        if self._viewer is None:
+            return True
+        return frame.event not in OPERATOR_ONLY and self._known.get(frame.workspace_id, False)
+
+
+def _may_communicate(connection: sqlite3.Connection, viewer: str, others: Collection[str]) -> dict[str, bool]:
+    return {other: workspaces.may_communicate(connection, viewer, other) for other in others}
 
 
 def _credentials(websocket: WebSocket, offered: list[str]) -> Credentials:
