@@ -27,7 +27,7 @@ BUSY_INTERVAL: Final = 1.0
 BUSY_FOR: Final = 30.0
 """Seconds for which a message keeps polling fast."""
 
-HINTED_INTERVAL: Final = 60.0
+HINTED_INTERVAL: Final = 120.0
 """Seconds between polls where the platform says that something came: should a hint be lost, a message is late by that much."""
 
 HINTED_FOR: Final = 50.0

@@ -26,7 +26,8 @@ MAX_LONG_PER_ORIGIN = 96
 LONG_SECONDS = 90.0
 """A request that may wait longer than that for its answer is a long one."""
 
-MAX_IDLE_PER_ORIGIN = 8
+MAX_IDLE_PER_ORIGIN = 3
+"""Kept for the next request; each one is looked at by every request, which costs more than a new connection now and then."""
 IDLE_SECONDS = 30.0
 
 
