@@ -110,14 +110,14 @@ class Session:
 
 
 @asynccontextmanager
-async def session(where: Place, *, mode: str = "auto") -> AsyncGenerator[Session]:
-    """Run `molecule-mcp` under the official client, over real stdio."""
+async def session(where: Place, *, mode: str = "auto", **options: Any) -> AsyncGenerator[Session]:
+    """Run `molecule-mcp` under the official client, over real stdio; `options` are those of the client."""
     pid_file = where.home / "pid"
     # The client keeps the process to itself; a shell that becomes the process leaves its number.
     script = f"echo $$ > {shlex.quote(str(pid_file))}; exec {shlex.join([sys.executable, *MODULE])}"
     server = StdioServerParameters(command="/bin/sh", args=["-c", script], env=where.environ)
     with anyio.fail_after(2 * SECONDS), where.log.open("a", encoding="utf-8") as log:
-        async with Client(stdio_client(server, errlog=log), mode=mode) as client:
+        async with Client(stdio_client(server, errlog=log), mode=mode, **options) as client:
             yield Session(client, int(await anyio.Path(pid_file).read_text()))
 
 

@@ -17,7 +17,7 @@ from molecule_runtime.core.identity import origin_of
 from molecule_runtime.mcp import store as stored
 from molecule_runtime.mcp.changes import ResourceChanges, inbox_uri
 from molecule_runtime.mcp.errors import StateError
-from molecule_runtime.mcp.listing import list_mailboxes
+from molecule_runtime.mcp.listing import find_messages, list_mailboxes
 from molecule_runtime.mcp.pacing import Pacing
 from molecule_runtime.mcp.sharing import BEAT_SECONDS, EAGER_SECONDS, Sharing
 from molecule_runtime.mcp.shelf import FileShelf
@@ -132,6 +132,12 @@ class PolledInbox:
         """Return waiting messages, oldest first."""
         messages = await anyio.to_thread.run_sync(self._store.peek, self._chosen(workspace_id), limit)
         return [missing_files_said(message) for message in messages]
+
+    async def find(self, activity_id: str, *, workspace_id: str) -> InboxMessage | None:
+        """Return one waiting message, without leasing it."""
+        mailboxes = set(self._chosen(workspace_id))
+        found = await anyio.to_thread.run_sync(find_messages, self._store, activity_id)
+        return next((item.message for item in found if item.mailbox in mailboxes and item.state != "popped"), None)
 
     async def pop(self, activity_id: str, *, workspace_id: str | None = None) -> bool:
         """Remove a message that was dealt with."""

@@ -12,7 +12,7 @@ from molecule_runtime.core.identity import validate_workspace_id
 from molecule_runtime.core.registry.arguments import ToolArguments
 from molecule_runtime.tools import telemetry
 from molecule_runtime.tools.delegation_watch import DelegationWatch
-from molecule_runtime.tools.errors import ToolRefusedError
+from molecule_runtime.tools.errors import ToolRefusedError, WorkspaceNotNamedError
 from molecule_runtime.tools.journal import Journal
 from molecule_runtime.tools.memory_routes import MemoryRoutes
 
@@ -124,7 +124,7 @@ class ToolContext:
         if workspace_id is not None:
             return self.client_of(workspace_id)
         if len(self.clients) > 1:
-            raise ToolRefusedError(
+            raise WorkspaceNotNamedError(
                 f"this process serves several workspaces; name one in source_workspace_id: {self._served()}"
             )
         only = next(iter(self.clients.values()), None)

@@ -2,6 +2,7 @@
 
     ToolsError (MoleculeError)
     ├── ToolRefusedError     the tool did not do what was asked; the text is for the agent
+    │   ├── WorkspaceNotNamedError               several workspaces are served, and none was named
     │   ├── ApprovalDeniedError                  a person said no
     │   └── ApprovalTimeoutError (TimeoutError)  nobody decided in time
     ├── JournalError         the journal of delegations and approvals cannot be used
@@ -22,6 +23,10 @@ class ToolsError(MoleculeError):
 
 class ToolRefusedError(ToolsError):
     """The tool could not do what was asked; the message tells the agent what to do instead."""
+
+
+class WorkspaceNotNamedError(ToolRefusedError):
+    """Several workspaces are served and the call names none: who acts is never guessed."""
 
 
 class ApprovalDeniedError(ToolRefusedError):

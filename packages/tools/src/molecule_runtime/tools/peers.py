@@ -101,7 +101,7 @@ async def chat_history(call: Call[ChatHistory]) -> ToolResult:
     client = call.client
     peer_id = peer_id_of(call.arguments.peer_id, "peer_id")
     rows = await client.activity(peer_id=peer_id, limit=call.arguments.limit, before_ts=call.arguments.before_ts)
-    messages = [_history_row(row, client.workspace_id) for row in chronological(rows)]
+    messages = [history_row(row, client.workspace_id) for row in chronological(rows)]
     return as_json_list("messages", messages, keep="last")
 
 
@@ -163,7 +163,8 @@ def _peers_problem(client: PlatformClient, exc: PlatformError) -> str:
             return str(exc)
 
 
-def _history_row(row: wire.ActivityRow, own_id: str) -> dict[str, Any]:
+def history_row(row: wire.ActivityRow, own_id: str) -> dict[str, Any]:
+    """Return an activity row as one message of a conversation."""
     sent = row.source_id == own_id
     asked: object = row.request_body
     request = envelope.read_message(asked).text

@@ -19,7 +19,7 @@ MAX_ANSWER_BYTES: Final = 56 * 1024
 """Bytes of a whole answer on the wire. A client may read lines of at most 64 KiB (contract `consumers.md` 4.1); the text stands in an
 answer twice, in the content and in the structured content."""
 
-_SHRINK_TO: Final = (16 * 1024, 8 * 1024, 4 * 1024, 1024, 256)
+SHRINK_TO: Final = (16 * 1024, 8 * 1024, 4 * 1024, 1024, 256)
 _MAX_DEPTH: Final = 32
 _LEAST_KEYS: Final = 40
 """Of an object, however long the answer is: more than any output schema requires."""
@@ -91,17 +91,17 @@ def fitted(result: ToolResult) -> ToolResult:
 
     A result that is too long as it stands has its longest strings and lists cut, each with a mark; JSON stays JSON.
     """
-    text, structured = _readable(result.text), cast("dict[str, Any]", _shrunk(result.structured, None))
+    text, structured = _readable(result.text), cast("dict[str, Any]", shrunk(result.structured, None))
     if _json_bytes(text) + _json_bytes(structured) > MAX_ANSWER_BYTES:
         document, whole = _document(text), structured
-        for limit in _SHRINK_TO:
+        for limit in SHRINK_TO:
             # Of the whole each time: a cut of a cut would count what is missing wrongly.
-            structured = cast("dict[str, Any]", _shrunk(whole, limit))
+            structured = cast("dict[str, Any]", shrunk(whole, limit))
             if document is None:
                 # What is in it once more is in the structured form, which gives way first.
                 text = bounded(text, max(limit, MAX_TEXT_BYTES + 1024))
             else:
-                text = json.dumps(_shrunk(document, limit), ensure_ascii=False)
+                text = json.dumps(shrunk(document, limit), ensure_ascii=False)
             if _json_bytes(text) + _json_bytes(structured) <= MAX_ANSWER_BYTES:
                 break
         else:
@@ -122,7 +122,7 @@ def _document(text: str) -> object:
         return None
 
 
-def _shrunk(value: object, limit: int | None, depth: int = 0) -> object:
+def shrunk(value: object, limit: int | None, depth: int = 0) -> object:
     """Copy JSON with readable strings; with a limit, strings of at most so many bytes and a 64th as many items and keys."""
     if isinstance(value, str):
         value = _readable(value)
@@ -133,16 +133,16 @@ def _shrunk(value: object, limit: int | None, depth: int = 0) -> object:
         fields = cast("Mapping[object, object]", value)
         names = list(fields)
         kept_names = names if limit is None else names[: max(_LEAST_KEYS, limit // 64)]
-        out = {_readable(str(key)): _shrunk(fields[key], limit, depth + 1) for key in kept_names}
+        out = {_readable(str(key)): shrunk(fields[key], limit, depth + 1) for key in kept_names}
         return out if len(kept_names) == len(names) else {**out, "[cut]": f"{len(names) - len(kept_names)} more"}
     if isinstance(value, (list, tuple)):
         items = cast("Sequence[object]", value)
         kept = items if limit is None else items[: max(4, limit // 64)]
-        shrunk = [_shrunk(item, limit, depth + 1) for item in kept]
+        short = [shrunk(item, limit, depth + 1) for item in kept]
         if left := len(items) - len(kept):
             # In the form of the items, which the schema of the result promises.
-            shrunk.append({"omitted": left} if isinstance(items[0], Mapping) else f"[cut: {left} more]")
-        return shrunk
+            short.append({"omitted": left} if isinstance(items[0], Mapping) else f"[cut: {left} more]")
+        return short
     return value
 
 
