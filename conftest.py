@@ -12,6 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
@@ -24,6 +26,7 @@ _HEAVY = (
 _COMPILE_SECONDS = 120.0
 
 
+@pytest.hookimpl(optionalhook=True)  # pytest may run without xdist
 def pytest_xdist_setupnodes() -> None:
     """Compile the heaviest imports in a fresh environment: the workers begin together, and each would compile all of them."""
     if _is_compiled("mcp") and _is_compiled("a2a"):
