@@ -7,10 +7,12 @@ import re
 import signal
 import stat
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from tests.support.mcp_over_http import INITIALIZE, MODULE, SECONDS, Served, alive, connected, opened, served
 from tests.support.tenants import Member, Tenant
 
 from molecule_runtime.core import registry
@@ -20,12 +22,10 @@ from molecule_runtime.mcp.http_gate import MAX_BODY, Gate
 from molecule_runtime.mcp.http_server import HttpOptions
 from molecule_runtime.mcp.http_token import TOKEN_FILE, load_token
 
-from .http_processes import Served, alive, connected, opened, served
-from .processes import INITIALIZE, MODULE, SECONDS, one
+from .processes import one
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
-    from pathlib import Path
 
     from starlette.types import Message, Receive, Scope, Send
 
@@ -45,7 +45,8 @@ def anyio_backend() -> str:
 async def server(tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -> AsyncGenerator[Served]:
     """One process for every test that leaves it as it was."""
     folder = tmp_path_factory.mktemp("http")
-    async with served(one(folder, NOWHERE, Member("alice", "t"))) as running:
+    where = one(folder, NOWHERE, Member("alice", "t"))
+    async with served(where.environ, where.log) as running:
         yield running
         assert await running.stop() == 0
 
@@ -55,17 +56,18 @@ async def server(tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -
 
 async def test_it_says_where_it_serves_and_where_the_token_is_but_not_the_token(server: Served) -> None:
     port = server.announced["port"]
+    state = Path(server.environ["CONFIGS_DIR"])
     assert server.announced == {
         "url": f"http://127.0.0.1:{port}/mcp",
         "host": "127.0.0.1",
         "port": port,
         "pid": server.process.pid,
-        "token_file": str(server.where.state / TOKEN_FILE),
+        "token_file": str(state / TOKEN_FILE),
     }
-    log = server.where.log_text()
-    assert f"serving MCP at {server.url}; the bearer token is in {server.where.state / TOKEN_FILE}" in log
+    log = (state.parent / "stderr").read_text(encoding="utf-8")
+    assert f"serving MCP at {server.url}; the bearer token is in {state / TOKEN_FILE}" in log
     assert server.token not in log
-    assert stat.S_IMODE((server.where.state / TOKEN_FILE).stat().st_mode) == 0o600
+    assert stat.S_IMODE((state / TOKEN_FILE).stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
@@ -229,7 +231,8 @@ def events(text: str) -> list[dict[str, Any]]:
 async def test_two_sessions_at_once_get_their_own_answers_and_notifications_only(acme: Tenant, tmp_path: Path) -> None:
     """Each installs a plugin, which reports its progress; ids and progress tokens of the two are the same."""
     _, ours = await acme.family()
-    async with served(one(tmp_path / "p", acme.url, ours)) as running, running.http() as http:
+    where = one(tmp_path / "p", acme.url, ours)
+    async with served(where.environ, where.log) as running, running.http() as http:
         sessions = [await opened(http), await opened(http)]
         streams: dict[str, list[dict[str, Any]]] = {session: [] for session in sessions}
 
@@ -268,7 +271,8 @@ async def test_two_sessions_at_once_get_their_own_answers_and_notifications_only
 async def test_a_waiting_call_without_a_session_ends_with_its_client(acme: Tenant, tmp_path: Path) -> None:
     """Else it would take the next message, for nobody."""
     lead, ours = await acme.family()
-    async with served(one(tmp_path / "p", acme.url, ours)) as running, running.http() as http:
+    where = one(tmp_path / "p", acme.url, ours)
+    async with served(where.environ, where.log) as running, running.http() as http:
         call = {"name": "wait_for_message", "arguments": {"timeout_secs": 40}}
         wait = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
         async with anyio.create_task_group() as group:
@@ -285,7 +289,7 @@ async def test_a_waiting_call_without_a_session_ends_with_its_client(acme: Tenan
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_it_stops_with_an_open_stream_and_a_tool_that_waits(tmp_path: Path, number: signal.Signals) -> None:
     given = one(tmp_path / "p", NOWHERE, Member("alice", "t"), MOLECULE_MCP_HTTP_TOKEN=TOKEN)
-    async with served(given) as running, running.http() as http:
+    async with served(given.environ, given.log) as running, running.http() as http:
         assert running.announced["token_file"] is None
         assert not (given.state / TOKEN_FILE).exists()
         session = {"mcp-session-id": await opened(http)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,13 +19,20 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from .processes import INITIALIZE, INITIALIZED, MODULE, SECONDS, Place
-
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Mapping
 
     from anyio.abc import Process
 
+SECONDS = 30.0
+MODULE = ("-m", "molecule_runtime.mcp")
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {"protocolVersion": "2024-11-05", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
+}
+INITIALIZED = {"jsonrpc": "2.0", "method": "notifications/initialized"}
 ACCEPT = {"Accept": "application/json, text/event-stream"}
 
 
@@ -37,7 +45,7 @@ class Served:
     """
 
     process: Process
-    where: Place
+    environ: Mapping[str, str]
     announced: dict[str, Any]
 
     @property
@@ -51,7 +59,9 @@ class Served:
     @property
     def token(self) -> str:
         file = self.announced["token_file"]
-        return self.where.variables["MOLECULE_MCP_HTTP_TOKEN"] if file is None else Path(file).read_text().strip()
+        return (
+            self.environ["MOLECULE_MCP_HTTP_TOKEN"] if file is None else Path(file).read_text(encoding="utf-8").strip()
+        )
 
     @property
     def bearer(self) -> dict[str, str]:
@@ -71,17 +81,17 @@ class Served:
 
 
 @asynccontextmanager
-async def served(where: Place, *flags: str) -> AsyncGenerator[Served]:
-    """Run it on a free port; whatever is left of it is killed in the end."""
+async def served(environ: Mapping[str, str], log: Path, *flags: str) -> AsyncGenerator[Served]:
+    """Run it on a free port, with nothing but `environ`; whatever is left of it is killed in the end."""
     command = [sys.executable, *MODULE, "--transport", "http", "--port", "0", "--announce-json", *flags]
-    with where.log.open("ab") as log:
-        process = await anyio.open_process(command, env=where.environ, stderr=log, stdin=-3)
+    with log.open("ab") as stderr:
+        process = await anyio.open_process(command, env=environ, stderr=stderr, stdin=subprocess.DEVNULL)
     async with process:
         try:
             assert process.stdout is not None
             with anyio.fail_after(SECONDS):
                 line = await BufferedByteReceiveStream(process.stdout).receive_until(b"\n", 65536)
-            yield Served(process, where, json.loads(line))
+            yield Served(process, environ, json.loads(line))
         finally:
             if process.returncode is None:
                 process.kill()
