@@ -2,7 +2,7 @@
 
 import sys
 
-from molecule_runtime.mcp.cli import main
+from molecule_runtime.mcp.launch import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -17,6 +17,7 @@ from molecule_runtime.mcp import commands
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from molecule_runtime.mcp.launch import Begun
     from molecule_runtime.mcp.settings import McpSettings
 
 logger = logging.getLogger(__name__)
@@ -105,6 +106,15 @@ def main(argv: list[str] | None = None) -> int:
     environ = env.current()
     if options.command is not None:
         return commands.run(options, environ)
+    return _serve(options, environ)
+
+
+def serve(begun: Begun) -> int:
+    """Serve over stdio a session that `launch` began; returns the exit code."""
+    return _serve(build_parser().parse_args([]), env.current(), begun)
+
+
+def _serve(options: argparse.Namespace, environ: Mapping[str, str], begun: Begun | None = None) -> int:
     verbose = env.MOLECULE_MCP_VERBOSE.is_set(environ)
     try:
         logs.configure(environ, default_level="INFO" if verbose else "WARNING", prefix="[molecule-mcp] ")
@@ -143,7 +153,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             from molecule_runtime.mcp.stdio import serve_stdio
 
-            anyio.run(serve_stdio, settings, environ)
+            anyio.run(serve_stdio, settings, environ, begun)
     except ConfigurationError as exc:
         return _refuse(str(exc))
     except McpError as exc:

@@ -4,8 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from molecule_runtime.core import env
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+MAX_POLL_HINT = 60
+"""Seconds; contract `runtime.md` 5.3."""
+
+DEFAULT_POLL_HINT = 2
+"""Seconds; contract `runtime.md` 5.3."""
+
+
+def poll_hint_of(environ: Mapping[str, str] | None = None) -> int:
+    """Read the hint: not a number or negative is the default, and above a minute is a minute (contract `runtime.md` 5.3)."""
+    try:
+        seconds = int(env.MOLECULE_MCP_POLL_TIMEOUT_SECS.get(environ))
+    except ValueError:
+        return DEFAULT_POLL_HINT
+    return DEFAULT_POLL_HINT if seconds < 0 else min(seconds, MAX_POLL_HINT)
 
 
 MAX_NAMED = 20

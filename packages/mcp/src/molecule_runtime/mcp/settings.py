@@ -11,6 +11,7 @@ from molecule_runtime.core.identity import short_id
 from molecule_runtime.core.secretfile import expand_home
 from molecule_runtime.core.targets import WorkspaceTarget, resolve_targets, workspaces_file
 from molecule_runtime.mcp import push_hosts
+from molecule_runtime.mcp.instructions import DEFAULT_POLL_HINT, poll_hint_of
 from molecule_runtime.mcp.push_hosts import PushChoice
 from molecule_runtime.tools.audit import AuditSettings, load_audit_settings
 from molecule_runtime.tools.files import files_root
@@ -20,12 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from molecule_runtime.core.identity import WorkspaceId
-
-MAX_POLL_HINT = 60
-"""Seconds; contract `runtime.md` 5.3."""
-
-DEFAULT_POLL_HINT = 2
-"""Seconds; contract `runtime.md` 5.3."""
 
 MAX_WAIT = 50.0
 """Seconds; many clients cut calls after 60 (issue 7, point 1)."""
@@ -103,7 +98,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> McpSettings:
         upload_dir=expand_home(env.MOLECULE_CHAT_UPLOAD_DIR.get(environ))
         if env.MOLECULE_CHAT_UPLOAD_DIR.is_set(environ)
         else None,
-        poll_hint=_poll_hint(env.MOLECULE_MCP_POLL_TIMEOUT_SECS.get(environ)),
+        poll_hint=poll_hint_of(environ),
         delegation_timeout=_positive(
             env.DELEGATION_TIMEOUT.get(environ), default=float(env.DELEGATION_TIMEOUT.default)
         ),
@@ -121,15 +116,6 @@ def _started_in() -> Path | None:
     except OSError:
         # Somebody removed it.
         return None
-
-
-def _poll_hint(value: str) -> int:
-    """Read the hint: not a number or negative is the default, and above a minute is a minute (contract `runtime.md` 5.3)."""
-    try:
-        seconds = int(value)
-    except ValueError:
-        return DEFAULT_POLL_HINT
-    return DEFAULT_POLL_HINT if seconds < 0 else min(seconds, MAX_POLL_HINT)
 
 
 def _max_wait(value: str) -> float | None:

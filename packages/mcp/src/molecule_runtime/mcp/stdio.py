@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from molecule_runtime.mcp.ending import CLOSING_SECONDS, leave_within, stop_signals
 from molecule_runtime.mcp.opening import open_process
 from molecule_runtime.mcp.push import PushSender
 from molecule_runtime.mcp.push_session import bind
@@ -18,51 +18,51 @@ from molecule_runtime.mcp.transport import session_streams
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from molecule_runtime.mcp.launch import Begun
     from molecule_runtime.mcp.settings import McpSettings
 
 logger = logging.getLogger(__name__)
 
-_SHUTDOWN_SECONDS = 5.0
+TELEMETRY_SECONDS = 0.7
+"""For the last spans and metrics; within `CLOSING_SECONDS`."""
 
 
-async def serve_stdio(settings: McpSettings, environ: Mapping[str, str] | None = None) -> None:
+async def serve_stdio(
+    settings: McpSettings, environ: Mapping[str, str] | None = None, begun: Begun | None = None
+) -> None:
     """Serve one MCP session over stdin and stdout, and every target beside it, until stdin ends or a signal comes.
 
-    Returns only when stdin ended. On SIGTERM, on SIGINT and when nobody reads stdout any more the process ends here.
+    When that takes longer than `CLOSING_SECONDS`, the process ends here.
+
+    Args:
+        settings: of this process.
+        environ: of this process.
+        begun: the session that answered before this was loaded; None to begin one.
     """
     async with open_process(settings, environ) as opened, anyio.create_task_group() as background:
         background.start_soon(opened.supervisor.run)
-        background.start_soon(_stop_on_signal, background)
+        background.start_soon(_stop_on_signal, background.cancel_scope)
         server = create_server(settings, opened)
+        experimental: dict[str, dict[str, Any]] | None = None
         if opened.inbox is not None:
             push = PushSender(opened.inbox, settings.push)
             bind(server, push)
             background.start_soon(push.run)
-        async with session_streams() as (incoming, answers):
-            experimental = settings.push.capabilities if opened.inbox is not None else None
-            options = server.create_initialization_options(experimental_capabilities=experimental)
-            try:
-                await server.run(incoming, answers, options)
-            except anyio.get_cancelled_exc_class():
-                # By a signal, or by the transport when stdout is closed. The SDK reads stdin in a thread that no cancellation
-                # reaches: to close in order would mean to wait for the client's next line.
-                _leave()
+            experimental = settings.push.capabilities
+        options = server.create_initialization_options(experimental_capabilities=experimental)
+        streams = session_streams() if begun is None else session_streams(begun.intake, begun.replay())
+        async with streams as (incoming, answers):
+            await server.run(incoming, answers, options)
+        leave_within(CLOSING_SECONDS)
         background.cancel_scope.cancel()
+    if settings.telemetry.is_on():
+        await anyio.to_thread.run_sync(settings.telemetry.shutdown, TELEMETRY_SECONDS)
 
 
-async def _stop_on_signal(background: anyio.abc.TaskGroup) -> None:
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+async def _stop_on_signal(session: anyio.CancelScope) -> None:
+    with anyio.open_signal_receiver(*stop_signals()) as signals:
         async for number in signals:
             logger.info("stopping on %s", signal.Signals(number).name)
+            leave_within(CLOSING_SECONDS)
+            session.cancel()
             break
-        background.cancel_scope.cancel()
-        # The session leaves first; this is for one that cannot.
-        with anyio.CancelScope(shield=True):
-            await anyio.sleep(_SHUTDOWN_SECONDS)
-        _leave()
-
-
-def _leave() -> NoReturn:
-    """End the process at once; the inbox is on disk at every moment."""
-    logging.shutdown()
-    os._exit(0)
