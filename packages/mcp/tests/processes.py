@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.streams.buffered import BufferedByteReceiveStream
 from mcp import Client, StdioServerParameters, stdio_client
+from tests.support.tenants import bearer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import Process
     from mcp.types import CallToolResult
-    from tests.support.tenants import Member
+    from tests.support.tenants import Member, Tenant
 
 SECONDS = 30.0
 MODULE = ("-m", "molecule_runtime.mcp")
@@ -184,3 +185,18 @@ async def lines(where: Place, command: Sequence[str] = MODULE) -> AsyncGenerator
                 process.kill()
             with anyio.CancelScope(shield=True):
                 await process.wait()
+
+
+async def online(where: Tenant, *members: Member) -> None:
+    """Wait until the platform saw every one of them register."""
+    with anyio.fail_after(SECONDS):
+        async with where.platform.bus.subscribe() as frames:
+            missing: set[str] = set()
+            for member in members:
+                row = (await where.http.get(f"/workspaces/{member.id}", headers=bearer(member))).json()
+                if row["status"] != "online":
+                    missing.add(member.id)
+            while missing:
+                frame = await anext(frames)
+                if frame.event == "WORKSPACE_ONLINE":
+                    missing.discard(frame.workspace_id)

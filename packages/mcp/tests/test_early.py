@@ -104,7 +104,8 @@ async def test_the_prepared_data_is_what_the_server_says_now() -> None:
 
 
 def test_what_a_process_announces_of_its_own_stands_among_the_prepared_capabilities() -> None:
-    for announced in (None, {"claude/channel": {}}):
+    choices: tuple[dict[str, Any] | None, ...] = (None, {"claude/channel": {}})
+    for announced in choices:
         answer = Early("x", announced).send(request("a", "initialize", hello("2025-06-18")))
         assert answer
         result = json.loads(answer)["result"]

@@ -11,7 +11,7 @@ from tests.support.tenants import Member, Tenant
 
 from molecule_runtime.mcp import cli
 
-from .processes import SECONDS, one, session
+from .processes import SECONDS, one, online, session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +42,7 @@ async def test_a_person_sees_who_serves_and_what_waits_and_has_a_message_handed_
     lead, ours = await acme.family()
     where = one(tmp_path / "p", acme.url, ours)
     async with session(where) as mcp:
+        await online(acme, ours)
         await acme.message(lead, ours, "first \x1b[31mred")
         got = await mcp.json("wait_for_message", timeout_secs=20)
         identifier = got["activity_id"]

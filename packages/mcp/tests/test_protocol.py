@@ -23,7 +23,7 @@ from molecule_runtime.mcp.settings import load_settings
 from molecule_runtime.mcp.store import InboxStore, Mailbox
 from molecule_runtime.tools import InboxMessage
 
-from .processes import SECONDS, lines, one, session, several, text_of
+from .processes import SECONDS, lines, one, online, session, several, text_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -67,6 +67,8 @@ async def test_what_is_read_is_all_there_and_stays_there(
     where = several(tmp_path / "p", entry(acme, ours), entry(globex, theirs))
     async with session(where, mode=mode) as mcp:
         client = mcp.client
+        await online(acme, ours)
+        await online(globex, theirs)
         capabilities = client.server_capabilities
         assert capabilities.resources is not None
         assert (capabilities.resources.subscribe, capabilities.resources.list_changed) == (True, True)
@@ -167,6 +169,7 @@ async def test_a_session_hears_of_what_it_subscribed_to_until_it_unsubscribes(ac
 
     async with send, news, session(one(tmp_path / "p", acme.url, ours), mode="legacy", message_handler=heard) as mcp:
         # The versions before 2026-07-28 have it.
+        await online(acme, ours)
         await mcp.client.subscribe_resource(inbox_uri(ours.id))  # pyright: ignore[reportDeprecated]
         await acme.message(lead, ours, "one")
         kinds: set[str] = set()
@@ -197,6 +200,7 @@ async def test_a_stream_of_the_newest_version_tells_the_same(acme: Tenant, tmp_p
         session(one(tmp_path / "p", acme.url, ours)) as mcp,
         mcp.client.listen(resource_subscriptions=[uri], resources_list_changed=True) as stream,
     ):
+        await online(acme, ours)
         await acme.message(lead, ours, "one")
         with anyio.fail_after(SECONDS):
             events = {await anext(stream), await anext(stream)}

@@ -19,7 +19,7 @@ from molecule_runtime.core.version import version_of
 from molecule_runtime.tools.audit import open_ring, verify
 from molecule_runtime.tools.audit.verify import records
 
-from .processes import SECONDS, lines, one, place, session, several, text_of
+from .processes import lines, one, online, place, session, several, text_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,21 +27,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 NOWHERE = "http://127.0.0.1:9"
-
-
-async def online(where: Tenant, *members: Member) -> None:
-    """Wait until the platform saw every one of them register."""
-    with anyio.fail_after(SECONDS):
-        async with where.platform.bus.subscribe() as frames:
-            missing: set[str] = set()
-            for member in members:
-                row = (await where.http.get(f"/workspaces/{member.id}", headers=bearer(member))).json()
-                if row["status"] != "online":
-                    missing.add(member.id)
-            while missing:
-                frame = await anext(frames)
-                if frame.event == "WORKSPACE_ONLINE":
-                    missing.discard(frame.workspace_id)
 
 
 async def test_a_session_begins_with_who_serves_and_how_to_work_with_it(acme: Tenant, tmp_path: Path) -> None:

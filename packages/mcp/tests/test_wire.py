@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from molecule_runtime.mcp.wire import Intake, Splitter, Wire
+from molecule_runtime.mcp.wire import Intake, Line, Splitter, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -63,7 +63,8 @@ def test_what_is_not_dealt_with_first_waits_and_so_does_all_that_follows(pipe: t
     intake.start()
     assert intake.wait_for_line(SECONDS)
     os.close(client)
-    lines, ended = [], False
+    lines: list[Line] = []
+    ended = False
     arrived = threading.Event()
     intake.attach(arrived.set)
     while not ended:
@@ -83,7 +84,8 @@ def test_a_last_line_without_its_newline_counts(pipe: tuple[Wire, int]) -> None:
     intake.start()
     arrived = threading.Event()
     intake.attach(arrived.set)
-    lines, ended = [], False
+    lines: list[Line] = []
+    ended = False
     while not ended:
         assert arrived.wait(SECONDS)
         arrived.clear()

@@ -1,8 +1,8 @@
-"""The predecessor's `mcp_cli`: `molecule-mcp` is `molecule_runtime.mcp.cli`."""
+"""The predecessor's `mcp_cli`: `molecule-mcp` is `molecule_runtime.mcp.launch`."""
 
 import sys
 
-from molecule_runtime.mcp.cli import main
+from molecule_runtime.mcp.launch import main
 
 __all__ = ["main"]
 

@@ -165,8 +165,8 @@ async def _relay(
 ) -> None:
     with contextlib.suppress(anyio.BrokenResourceError):
         async with sink:
-            for line, answered in replay:
-                item = SessionMessage(types.jsonrpc_message_adapter.validate_json(line, by_name=False))
+            for replayed, answered in replay:
+                item = SessionMessage(types.jsonrpc_message_adapter.validate_json(replayed, by_name=False))
                 answers.expect(item)
                 if answered is not None and isinstance(item.message, types.JSONRPCRequest):
                     answers.keep_back(item.message.id, answered)
