@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import ipaddress
 import json
 import logging
 import os
@@ -21,6 +20,7 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from molecule_runtime.core.errors import ConfigurationError
+from molecule_runtime.core.identity import is_loopback
 from molecule_runtime.mcp.errors import ListenError
 from molecule_runtime.mcp.http_gate import LOOPBACK_NAMES, MAX_BODY, MCP_PATH, Gate
 from molecule_runtime.mcp.http_token import HttpToken, load_token
@@ -79,7 +79,7 @@ class HttpOptions:
         """
         if not 0 <= self.port <= 65535:
             raise ConfigurationError(f"--port {self.port} is no port; use 1 to 65535, or 0 for a free one")
-        if not self.allowed_hosts and not _is_loopback(self.host):
+        if not self.allowed_hosts and not is_loopback(self.host):
             raise ConfigurationError(
                 f"--host {self.host} is not a loopback address: whoever reaches it could try tokens, and yours would cross the network"
                 " in the clear. If that is meant (a proxy in front encrypts), say by which name clients come: --allow-host NAME"
@@ -136,15 +136,6 @@ def _leave_late() -> None:
     timer = threading.Timer(_STOP_SECONDS, os._exit, [0])
     timer.daemon = True
     timer.start()
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _hosts(options: HttpOptions) -> set[str]:
