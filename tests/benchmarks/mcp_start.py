@@ -26,7 +26,7 @@ NOWHERE = "http://127.0.0.1:9"
 HELLO = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "benchmark", "version": "1"}}
 OURS: tuple[str, ...] = ("-m", "molecule_runtime.mcp")
 PEER: tuple[str, ...] = ("-m", "tests.benchmarks.minimal_stdio_server")
-TOOL = {OURS: "get_runtime_identity", PEER: "noop"}
+TOOL: dict[tuple[str, ...], str] = {OURS: "get_runtime_identity", PEER: "noop"}
 FIGURES = ("tools", "first_call", "call", "pipelined", "end")
 
 
