@@ -26,8 +26,13 @@ def shell(world: World) -> Shell:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, clock: Clock) -> LocalSettings:
-    return LocalSettings(data=tmp_path / "data", port=0, clock=clock, sweep_interval=3600, human_wait=0.2)
+def human_wait() -> float:
+    return 0.2
+
+
+@pytest.fixture
+def settings(tmp_path: Path, clock: Clock, human_wait: float) -> LocalSettings:
+    return LocalSettings(data=tmp_path / "data", port=0, clock=clock, sweep_interval=3600, human_wait=human_wait)
 
 
 async def online(world: World, agent: FakeAgent, name: str = "alice") -> Member:
@@ -131,6 +136,7 @@ async def test_a_long_turn_that_fails_is_said(world: World, shell: Shell, agent:
     assert (done.code, done.out, done.err) == (1, "", "molecule-local: alice failed: out of memory\n")
 
 
+@pytest.mark.parametrize("human_wait", [30.0])  # the agent hangs up long before
 async def test_the_answer_of_a_busy_agent_comes_out_of_the_queue(world: World, shell: Shell, agent: FakeAgent) -> None:
     member = await online(world, agent)
 
@@ -146,6 +152,7 @@ async def test_the_answer_of_a_busy_agent_comes_out_of_the_queue(world: World, s
     assert (done.code, done.out) == (0, "hello\n")
 
 
+@pytest.mark.parametrize("human_wait", [30.0])  # the agent hangs up long before
 async def test_a_queued_message_that_is_given_up_is_said(world: World, shell: Shell, agent: FakeAgent) -> None:
     member = await online(world, agent)
 

@@ -37,7 +37,7 @@ SAME_OBJECTS = [
     ("heartbeat", "legacy.tasks", ("HeartbeatLoop",)),
     ("lib.snapshot_scrub", "a2a.snapshot", ("is_sandbox_content",)),
     ("main", "a2a.cli", ("main_sync",)),
-    ("mcp.launch", "mcp.cli", ("main",)),
+    ("mcp_cli", "mcp.launch", ("main",)),
     ("mcp_tools", "mcp_schemas", ("MOLECULE_MCP_TOOLS", "PERMISSION_MAP", "openai_function_tools")),
     (
         "mcp_workspace_resolver",

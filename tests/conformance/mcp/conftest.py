@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def node() -> Path:
     """Node, with the packages of `package-lock.json` installed."""
     if (lacking := install.missing()) is not None:
@@ -30,24 +30,24 @@ def node() -> Path:
     return found[0]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def packages(node: Path) -> Path:
     return install.folder() / "node_modules"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def acme(tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -> AsyncGenerator[Tenant]:
     async with tenant(tmp_path_factory.mktemp("acme")) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def ours(acme: Tenant) -> Member:
     _, member = await acme.family()
     return member
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def environ(tmp_path_factory: pytest.TempPathFactory, acme: Tenant, ours: Member) -> dict[str, str]:
     """The environment of a process for our workspace; nothing of that of the tests gets in."""
     home = tmp_path_factory.mktemp("home")
@@ -62,7 +62,7 @@ def environ(tmp_path_factory: pytest.TempPathFactory, acme: Tenant, ours: Member
     }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def server(
     tmp_path_factory: pytest.TempPathFactory, environ: dict[str, str], anyio_backend: str
 ) -> AsyncGenerator[Served]:
