@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 from mcp import types
@@ -89,9 +89,11 @@ async def test_a_session_without_a_handshake_gets_the_sdks_own_answers(tmp_path:
     text = instructions(poll_hint=settings.poll_hint, workspace_ids=[settings.targets[0].id], inbox=True)
     early = Early(text)
     async with prepare.session(settings) as ask:
-        for number, method in enumerate(["server/discover", "tools/list"], start=1):
-            theirs = await ask(method, modern())
-            ours = early.send(request(number, method, modern()))
+        asked = [("server/discover", modern()), ("tools/list", modern())]
+        asked += [("tools/list", modern(**{f"{META}logLevel": level})) for level in get_args(types.LoggingLevel)]
+        for number, (method, params) in enumerate(asked, start=1):
+            theirs = await ask(method, params)
+            ours = early.send(request(number, method, params))
             assert ours
             assert ours.decode() == json.dumps(theirs, separators=(",", ":"), ensure_ascii=False)
     # One request tells the SDK's session which era this is.
@@ -182,6 +184,7 @@ def test_nothing_is_answered_before_a_handshake_or_in_an_unknown_era() -> None:
     assert Early().send({"jsonrpc": "2.0", "method": "notifications/initialized"}) is None
     assert Early().send(request(1, "tools/list", modern(**{f"{META}protocolVersion": "2030-01-01"}))) is None
     assert Early().send(request(1, "server/discover", {"_meta": {f"{META}protocolVersion": MODERN}})) is None
+    assert Early().send(request(1, "tools/list", modern(**{f"{META}logLevel": "loud"}))) is None
     early = Early()
     assert early.send(request(1, "server/discover", modern()))
     assert early.send(request(2, "initialize", hello("2025-11-25"))) is None

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from mcp import types
 from tests.support.mcp_over_http import INITIALIZE, MODULE, SECONDS, Served, alive, connected, opened, served
-from tests.support.tenants import Member, Tenant
+from tests.support.tenants import Member, Received, Tenant, http_server
 
 from molecule_runtime.core import registry
 from molecule_runtime.core.errors import ConfigurationError
@@ -266,6 +267,48 @@ async def test_two_sessions_at_once_get_their_own_answers_and_notifications_only
             told = json.dumps([answers[session], streams[session]])
             assert f"number-{number}" in told
             assert f"number-{1 - number}" not in told
+
+
+async def test_a_request_of_the_newest_version_hears_its_log_on_its_own_stream_where_it_asks_for_it(
+    tmp_path: Path,
+) -> None:
+    tries = 0
+
+    async def answer(request: Received) -> tuple[int, Any]:
+        nonlocal tries
+        if not request.path.endswith("/a2a"):
+            return 200, {"id": "bob", "name": "bob", "status": "online"}
+        tries += 1
+        if tries % 2:
+            return 503, {"error": "it wakes up", "waking": True}
+        part = {"kind": "text", "text": "done"}
+        reply = {"kind": "message", "role": "agent", "messageId": "m", "parts": [part]}
+        return 200, {"jsonrpc": "2.0", "id": "1", "result": reply}
+
+    meta = {
+        types.PROTOCOL_VERSION_META_KEY: "2026-07-28",
+        types.CLIENT_INFO_META_KEY: {"name": "test", "version": "1"},
+        types.CLIENT_CAPABILITIES_META_KEY: {},
+    }
+    headers = {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": "delegate_task"}
+    logged: dict[str, list[str]] = {}
+    async with http_server() as platform:
+        platform.answer = answer
+        where = one(tmp_path / "p", platform.url, Member("alice", "t"), LOG_LEVEL="INFO")
+        async with served(where.environ, where.log) as running, running.http(**headers) as http:
+            for level in ("info", "warning"):
+                params = {
+                    "name": "delegate_task",
+                    "arguments": {"workspace_id": "bob", "task": level},
+                    "_meta": {**meta, types.LOG_LEVEL_META_KEY: level},
+                }
+                request = {"jsonrpc": "2.0", "id": level, "method": "tools/call", "params": params}
+                answered = await http.post("/mcp", json=request)
+                *told, result = events(answered.text) or [answered.json()]
+                assert (result["id"], result["result"]["isError"]) == (level, False)
+                logged[level] = [message["params"]["data"] for message in told]
+    assert [text.partition(" (")[0] for text in logged["info"]] == ["message to bob not delivered"]
+    assert logged["warning"] == []
 
 
 async def test_a_waiting_call_without_a_session_ends_with_its_client(acme: Tenant, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import json
 import logging
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ import anyio
 import pytest
 from mcp import Client, MCPError, types
 from mcp.server.subscriptions import ResourcesListChanged, ResourceUpdated
+from mcp.shared.exceptions import MCPDeprecationWarning
 from mcp.shared.memory import create_client_server_memory_streams
 from tests.support.tenants import Member, Tenant
 
@@ -208,7 +210,7 @@ async def test_a_stream_of_the_newest_version_tells_the_same(acme: Tenant, tmp_p
 
 
 @asynccontextmanager
-async def over_json(server: Server[Any]) -> AsyncGenerator[Client]:
+async def over_json(server: Server[Any], **options: Any) -> AsyncGenerator[Client]:
     """A client whose messages cross as JSON, and not as calls."""
 
     @asynccontextmanager
@@ -218,7 +220,7 @@ async def over_json(server: Server[Any]) -> AsyncGenerator[Client]:
             yield ours
             group.cancel_scope.cancel()
 
-    async with Client(transport()) as client:
+    async with Client(transport(), **options) as client:
         yield client
 
 
@@ -277,6 +279,85 @@ async def test_logs_come_from_the_level_on_that_was_asked_for_and_without_creden
     assert (first.level, first.logger) == ("error", "molecule_runtime.mcp.test")
     assert str(first.data).startswith("the key ")
     assert secret not in str(first.data)
+
+
+async def test_a_request_of_the_newest_version_hears_what_is_logged_for_it_from_its_own_level_on_and_before_its_answer(
+    tmp_path: Path,
+) -> None:
+    where = one(tmp_path / "p", NOWHERE, Member("alice", "t"))
+    settings = settings_of(where)
+    logger = logging.getLogger("molecule_runtime.mcp.test")
+    secret = "sk-ant-api03-" + "x" * 40  # secret-scan: allow, made up
+    elsewhere = contextvars.copy_context()
+    heard: list[tuple[str, str]] = []
+    answered = anyio.Event()
+    said_late = anyio.Event()
+
+    async def hear(params: types.LoggingMessageNotificationParams) -> None:
+        heard.append((params.level, str(params.data)))
+
+    async def works_on() -> None:
+        await answered.wait()
+        logger.error("in the background, after the answer")
+        said_late.set()
+
+    async def loud(ctx: Any, call_next: Any) -> Any:
+        if ctx.method == "tools/call":
+            # As the work for the workspaces does, which is none of the request's.
+            elsewhere.run(logger.error, "of the process")
+            logger.info("below the level")
+            logger.warning("the key %s was refused", secret)
+            await anyio.to_thread.run_sync(logger.error, "in a thread")
+            background.start_soon(works_on)
+        return await call_next(ctx)
+
+    async def ask(level: str | None) -> list[tuple[str, str]]:
+        heard.clear()
+        meta: Any = {} if level is None else {types.LOG_LEVEL_META_KEY: level}
+        assert not (await client.call_tool("get_runtime_identity", meta=meta)).is_error
+        return list(heard)
+
+    async with open_process(settings, where.environ) as opened, anyio.create_task_group() as background:
+        server = create_server(settings, opened)
+        server.middleware.append(loud)
+        with anyio.fail_after(SECONDS):
+            async with over_json(server, logging_callback=hear) as client:
+                assert client.server_capabilities.logging is not None
+                assert await ask(None) == []
+                warning, error = await ask("warning")
+                assert (warning[0], error) == ("warning", ("error", "in a thread"))
+                assert warning[1].startswith("the key ")
+                assert secret not in warning[1]
+                assert await ask("critical") == []
+                await ask("debug")
+                answered.set()
+                await said_late.wait()
+                await ask(None)
+                assert heard == []
+
+
+async def test_a_server_that_several_transports_share_tells_each_log_once(tmp_path: Path) -> None:
+    where = one(tmp_path / "p", NOWHERE, Member("alice", "t"))
+    settings = settings_of(where)
+    logger = logging.getLogger("molecule_runtime.mcp.test")
+    heard: list[str] = []
+    last = anyio.Event()
+
+    async def hear(params: types.LoggingMessageNotificationParams) -> None:
+        heard.append(str(params.data))
+        if params.data == "last":
+            last.set()
+
+    async with open_process(settings, where.environ) as opened:
+        server = create_server(settings, opened)
+        async with server.lifespan(server), Client(server, mode="legacy", logging_callback=hear) as client:
+            with pytest.warns(MCPDeprecationWarning):
+                await client.set_logging_level("warning")  # pyright: ignore[reportDeprecated]  # versions before 2026-07-28
+            for text in ("first", "second", "last"):
+                logger.warning(text)
+            with anyio.fail_after(SECONDS):
+                await last.wait()
+    assert heard == ["first", "second", "last"]
 
 
 async def test_no_line_is_longer_than_clients_read_and_every_request_is_answered(tmp_path: Path) -> None:

@@ -18,6 +18,9 @@ MAX_EARLY_LINE: Final = 64 * 1024
 
 META: Final = "io.modelcontextprotocol/"
 _VERSION, _CLIENT, _CAPABILITIES = META + "protocolVersion", META + "clientInfo", META + "clientCapabilities"
+_LOG_LEVEL: Final = META + "logLevel"
+_LEVELS: Final = frozenset({"debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"})
+"""Nothing is logged of an answer that was prepared, whichever is asked for; another is for the SDK to refuse."""
 
 # Shapes: a type, a mapping of the keys that may be there to their shapes, or a test.
 _FLAGS: Final = {"listChanged": bool}
@@ -187,8 +190,18 @@ def _is_client(value: Any) -> bool:
 
 
 def _modern(meta: dict[str, Any]) -> bool:
-    shape = {_VERSION: str, _CLIENT: _is_client, _CAPABILITIES: _CLIENT_CAPABILITIES, "progressToken": _is_token}
+    shape = {
+        _VERSION: str,
+        _CLIENT: _is_client,
+        _CAPABILITIES: _CLIENT_CAPABILITIES,
+        _LOG_LEVEL: _is_level,
+        "progressToken": _is_token,
+    }
     return _matches(meta, shape, required=(_VERSION, _CLIENT, _CAPABILITIES))
+
+
+def _is_level(value: Any) -> bool:
+    return isinstance(value, str) and value in _LEVELS
 
 
 def _dump(message: Mapping[str, Any]) -> bytes:

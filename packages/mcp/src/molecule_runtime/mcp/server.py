@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from molecule_runtime.core import registry
 from molecule_runtime.core.redaction import redact_text
 from molecule_runtime.core.version import version_of
-from molecule_runtime.mcp import calling, completions
+from molecule_runtime.mcp import calling, client_logs, completions
 from molecule_runtime.mcp.instructions import instructions
 from molecule_runtime.mcp.opening import DISTRIBUTION
 from molecule_runtime.mcp.prompts import PROMPTS, PromptError, prompt
@@ -180,7 +180,8 @@ def create_server(settings: McpSettings, opened: Opened) -> MoleculeServer:
     )
     # Not by the constructor, which warns of what 2026-07-28 has no longer: the versions before it have it.
     server.add_request_handler("logging/setLevel", types.SetLevelRequestParams, sessions.set_level)
-    server.middleware += [_bounded, sessions.greet]
+    # The log first: an answer that `_bounded` refuses is logged for the request as well.
+    server.middleware += [client_logs.attend, _bounded, sessions.greet]
     return server
 
 

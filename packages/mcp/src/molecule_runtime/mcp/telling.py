@@ -1,7 +1,8 @@
 """Tells clients what they asked to hear of: resources that changed, and what this process logs.
 
 Sessions that begin with a handshake subscribe to single resources and choose a level for log messages; those of 2026-07-28 open a stream
-instead (`subscriptions/listen`), which the SDK serves from `ChangesBus`. Changes that follow one another are told once.
+instead (`subscriptions/listen`), which the SDK serves from `ChangesBus`, and choose the level with each request (`client_logs.py`). Changes
+that follow one another are told once.
 """
 
 from __future__ import annotations
@@ -16,9 +17,8 @@ import anyio
 from mcp import MCPError, types
 from mcp.server.subscriptions import ResourcesListChanged, ResourceUpdated
 
-from molecule_runtime.core.redaction import redact_text
 from molecule_runtime.mcp.changes import WORKSPACES
-from molecule_runtime.tools.result import bounded
+from molecule_runtime.mcp.client_logs import MAX_WAITING, Entry, Forward, reaches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,15 +38,7 @@ SEND_SECONDS: Final = 5.0
 MAX_SUBSCRIPTIONS: Final = 5_000
 """Of one session: four resources of each of a thousand workspaces, and some."""
 
-MAX_LOGS: Final = 200
-"""Messages that wait for one client; the oldest give way."""
-
-MAX_LOG_BYTES: Final = 4096
-
 _LOGGED: Final = "molecule_runtime"
-_LEVELS: Final[tuple[types.LoggingLevel, ...]] = (
-    *("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"),
-)
 
 
 @dataclass(slots=True)
@@ -58,7 +50,7 @@ class _Member:
     level: types.LoggingLevel | None = None
     changed: set[str] = field(default_factory=set[str])
     list_changed: bool = False
-    logs: deque[dict[str, Any]] = field(default_factory=lambda: deque[dict[str, Any]](maxlen=MAX_LOGS))
+    logs: deque[Entry] = field(default_factory=lambda: deque[Entry](maxlen=MAX_WAITING))
 
 
 class Sessions:
@@ -68,6 +60,7 @@ class Sessions:
         self._changes = changes
         self._members: dict[int, _Member] = {}
         self._news = anyio.Event()
+        self._running = False
         self.bus = ChangesBus()
         """The same changes for streams of 2026-07-28."""
 
@@ -103,9 +96,11 @@ class Sessions:
         return types.EmptyResult()
 
     async def run(self) -> None:
-        """Tell the news until cancelled."""
-        loop = asyncio.get_running_loop()
-        handler = _Forward(lambda entry: loop.call_soon_threadsafe(self._logged, entry))
+        """Tell the news until cancelled. Once only: the managers of the HTTP transport share one server, and each enters its lifespan."""
+        if self._running:
+            return
+        self._running = True
+        handler = Forward(asyncio.get_running_loop(), self._logged)
         stop = self._changes.listen(self._changed)
         logging.getLogger(_LOGGED).addHandler(handler)
         try:
@@ -120,6 +115,7 @@ class Sessions:
         finally:
             logging.getLogger(_LOGGED).removeHandler(handler)
             stop()
+            self._running = False
 
     def _member(self, ctx: ServerRequestContext[Any, Any]) -> _Member:
         # The SDK hands a handler no public way to what outlives its request.
@@ -139,12 +135,9 @@ class Sessions:
         if self._members or self.bus.listened:
             self._news.set()
 
-    def _logged(self, entry: dict[str, Any]) -> None:
-        rank = _LEVELS.index(entry["level"])
+    def _logged(self, entry: Entry) -> None:
         told = [
-            member
-            for member in self._members.values()
-            if member.level is not None and rank >= _LEVELS.index(member.level)
+            member for member in self._members.values() if member.level is not None and reaches(entry, member.level)
         ]
         for member in told:
             member.logs.append(entry)
@@ -196,21 +189,6 @@ def _changes_the_list(uri: str) -> bool:
     return uri == WORKSPACES or uri.endswith("/inbox")
 
 
-class _Forward(logging.Handler):
-    """Passes on what this process logs, without credentials."""
-
-    def __init__(self, take: Callable[[dict[str, Any]], object]) -> None:
-        super().__init__()
-        self._take = take
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            text = bounded(redact_text(record.getMessage()), MAX_LOG_BYTES)
-            self._take({"level": _level_of(record.levelno), "logger": record.name, "data": text})
-        except Exception:  # as every handler of logging: what cannot be logged ends nothing
-            self.handleError(record)
-
-
 async def _tell(member: _Member) -> None:
     connection = member.connection
     # What a client did not take in time stays for the next round.
@@ -224,13 +202,3 @@ async def _tell(member: _Member) -> None:
         while member.logs:
             await connection.notify("notifications/message", member.logs[0])
             member.logs.popleft()
-
-
-def _level_of(level: int) -> types.LoggingLevel:
-    if level >= logging.CRITICAL:
-        return "critical"
-    if level >= logging.ERROR:
-        return "error"
-    if level >= logging.WARNING:
-        return "warning"
-    return "info" if level >= logging.INFO else "debug"
