@@ -33,6 +33,14 @@ INITIALIZE = {
     "params": {"protocolVersion": "2024-11-05", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
 }
 INITIALIZED = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+LIMITED = """
+import sys, anyio
+from molecule_runtime.core import env
+from molecule_runtime.mcp.http_server import HttpOptions, serve_http
+from molecule_runtime.mcp.settings import load_settings
+options = HttpOptions(port=0, announce_json=True, max_sessions=int(sys.argv[1]), idle_seconds=float(sys.argv[2]))
+anyio.run(serve_http, load_settings(env.current()), options, env.current())
+"""
 ACCEPT = {"Accept": "application/json, text/event-stream"}
 
 
@@ -81,9 +89,16 @@ class Served:
 
 
 @asynccontextmanager
-async def served(environ: Mapping[str, str], log: Path, *flags: str) -> AsyncGenerator[Served]:
-    """Run it on a free port, with nothing but `environ`; whatever is left of it is killed in the end."""
+async def served(
+    environ: Mapping[str, str], log: Path, *flags: str, max_sessions: int | None = None, idle_seconds: float = 1800.0
+) -> AsyncGenerator[Served]:
+    """Run it on a free port, with nothing but `environ`; whatever is left of it is killed in the end.
+
+    With `max_sessions` it is the same server without the command, which has no options for limits.
+    """
     command = [sys.executable, *MODULE, "--transport", "http", "--port", "0", "--announce-json", *flags]
+    if max_sessions is not None:
+        command = [sys.executable, "-c", LIMITED, str(max_sessions), str(idle_seconds)]
     with log.open("ab") as stderr:
         process = await anyio.open_process(command, env=environ, stderr=stderr, stdin=subprocess.DEVNULL)
     async with process:

@@ -19,8 +19,8 @@ from tests.support.tenants import Member, Received, Tenant, http_server
 from molecule_runtime.core import registry
 from molecule_runtime.core.errors import ConfigurationError
 from molecule_runtime.mcp import http_gate
-from molecule_runtime.mcp.http_gate import MAX_BODY, Gate
-from molecule_runtime.mcp.http_server import HttpOptions
+from molecule_runtime.mcp.http_gate import MAX_BODY, RETRY_SECONDS, Gate
+from molecule_runtime.mcp.http_server import MAX_SESSIONS, HttpOptions
 from molecule_runtime.mcp.http_token import TOKEN_FILE, load_token
 
 from .processes import one
@@ -267,6 +267,48 @@ async def test_two_sessions_at_once_get_their_own_answers_and_notifications_only
             told = json.dumps([answers[session], streams[session]])
             assert f"number-{number}" in told
             assert f"number-{1 - number}" not in told
+
+
+@pytest.mark.parametrize("limit", [3, MAX_SESSIONS])
+async def test_a_session_too_many_is_refused_with_when_to_come_again_and_the_others_stay(
+    tmp_path: Path, limit: int
+) -> None:
+    where = one(tmp_path / "p", NOWHERE, Member("alice", "t"))
+    async with served(where.environ, where.log, max_sessions=limit) as running, running.http() as http:
+        sessions = [(await http.post("/mcp", json=INITIALIZE)).headers["mcp-session-id"] for _ in range(limit)]
+        assert len(set(sessions)) == limit
+        for _ in range(2):
+            full = await http.post("/mcp", json=INITIALIZE)
+            assert (full.status_code, full.headers["retry-after"]) == (503, str(RETRY_SECONDS))
+            assert full.headers["content-type"] == "application/json"
+            assert full.json()["error"] == f"{limit} sessions are open, and no more may be"
+            assert "DELETE /mcp" in full.json()["hint"]
+        # What needs no session is served all the same, and so are those that have one.
+        assert (await http.post("/mcp", json=LIST)).status_code == 200
+        assert (await http.get("/health")).status_code == 200
+        oldest = {"mcp-session-id": sessions[0]}
+        assert (await http.post("/mcp", json=LIST, headers=oldest)).status_code == 200
+        assert (await http.delete("/mcp", headers=oldest)).status_code == 200
+        assert (await http.post("/mcp", json=INITIALIZE)).status_code == 200
+        assert (await http.post("/mcp", json=INITIALIZE)).status_code == 503
+
+
+async def test_a_session_that_nobody_uses_ends_and_makes_room_and_one_with_an_open_stream_stays(tmp_path: Path) -> None:
+    where = one(tmp_path / "p", NOWHERE, Member("alice", "t"))
+    async with (
+        served(where.environ, where.log, max_sessions=2, idle_seconds=0.5) as running,
+        running.http() as http,
+    ):
+        used = {"mcp-session-id": await opened(http)}
+        async with http.stream("GET", "/mcp", headers=used) as stream:
+            assert stream.status_code == 200
+            idle = {"mcp-session-id": await opened(http)}
+            with anyio.fail_after(SECONDS):
+                # Nothing is asked of either: an attempt to open a third one touches none.
+                while (await http.post("/mcp", json=INITIALIZE)).status_code == 503:
+                    pass
+            assert (await http.post("/mcp", json=LIST, headers=idle)).status_code == 404
+            assert (await http.post("/mcp", json=LIST, headers=used)).status_code == 200
 
 
 async def test_a_request_of_the_newest_version_hears_its_log_on_its_own_stream_where_it_asks_for_it(

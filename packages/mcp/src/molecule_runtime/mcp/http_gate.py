@@ -27,6 +27,9 @@ MAX_BODY: Final = 4 * 1024 * 1024
 BODY_SECONDS: Final = 30.0
 """For the whole body of a request."""
 
+RETRY_SECONDS: Final = 30
+"""Before a client comes again that found no room for its session: as sessions end one by one, there is some now and then."""
+
 MCP_PATH: Final = "/mcp"
 HEALTH_PATH: Final = "/health"
 
@@ -46,13 +49,23 @@ class Gate:
         sessions: serves clients that keep a session, and those of 2026-07-28, which need none.
         single: serves a request of an older version that belongs to no session. Clients that only list the tools of a sidecar send
             `tools/list` so (contract `consumers.md` 1.2.9).
+        full: what is wrong and what to do about it, where no further session may be opened.
     """
 
-    def __init__(self, *, token: str, hosts: Collection[str], port: int, sessions: ASGIApp, single: ASGIApp) -> None:
+    def __init__(
+        self,
+        *,
+        token: str,
+        hosts: Collection[str],
+        port: int,
+        sessions: ASGIApp,
+        single: ASGIApp,
+        full: tuple[str, str] = ("too many sessions are open", "come again"),
+    ) -> None:
         self._token = token
         self._hosts = frozenset(hosts)
         self._port = port
-        self._sessions = sessions
+        self._sessions = _Sessions(sessions, _refused(503, *full, headers={"Retry-After": str(RETRY_SECONDS)}))
         self._single = single
         self._closed = False
 
@@ -124,6 +137,28 @@ class Gate:
             challenge += ', error="invalid_token"'
         hint = "send 'Authorization: Bearer TOKEN'; molecule-mcp says on stderr where the token is"
         return _refused(401, "the bearer token is missing or wrong", hint, headers={"WWW-Authenticate": challenge})
+
+
+class _Sessions:
+    """The part that keeps sessions, with a refusal that says more than the SDK's own: when to come again, and what else helps."""
+
+    def __init__(self, app: ASGIApp, full: Response) -> None:
+        self._app = app
+        self._full = full
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused = False
+
+        async def watch(message: Message) -> None:
+            nonlocal refused
+            # The SDK's only reason for it: another session cannot be opened.
+            refused = refused or (message["type"] == "http.response.start" and message["status"] == 503)
+            if not refused:
+                await send(message)
+
+        await self._app(scope, receive, watch)
+        if refused:
+            await self._full(scope, receive, send)
 
 
 class _Replayed:

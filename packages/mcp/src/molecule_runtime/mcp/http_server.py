@@ -42,10 +42,10 @@ DEFAULT_PORT: Final = 9100
 """Contract `runtime.md` 5.5."""
 
 MAX_SESSIONS: Final = 512
-"""Open at once. A sidecar that is probed with `initialize` every ten seconds has some 180 that nobody uses."""
+"""Open at once, by default. A sidecar that is probed with `initialize` every ten seconds has some 180 that nobody uses."""
 
 IDLE_SECONDS: Final = 1800.0
-"""Without a request, and without an open stream, after which a session ends: the SDK's own default."""
+"""Without a request, and without an open stream, after which a session ends by default: the SDK's own."""
 
 MAX_REQUESTS: Final = 1024
 """Connections and requests at once; more are answered 503."""
@@ -64,12 +64,16 @@ class HttpOptions:
         port: 0 for a free one.
         allowed_hosts: names, beside those of this machine, that clients reach this server by.
         announce_json: print the address as a line of JSON on stdout too.
+        max_sessions: how many sessions may be open.
+        idle_seconds: how long a session lasts without a request and without an open stream.
     """
 
     host: str = DEFAULT_HOST
     port: int = DEFAULT_PORT
     allowed_hosts: tuple[str, ...] = ()
     announce_json: bool = False
+    max_sessions: int = MAX_SESSIONS
+    idle_seconds: float = IDLE_SECONDS
 
     def check(self) -> None:
         """Refuse what would open the tools to others unasked.
@@ -103,7 +107,10 @@ async def serve_http(settings: McpSettings, options: HttpOptions, environ: Mappi
             background.start_soon(opened.supervisor.run)
             server = create_server(settings, opened)
             sessions = StreamableHTTPSessionManager(
-                server, session_idle_timeout=IDLE_SECONDS, max_sessions=MAX_SESSIONS, max_request_body_size=MAX_BODY
+                server,
+                session_idle_timeout=options.idle_seconds,
+                max_sessions=options.max_sessions,
+                max_request_body_size=MAX_BODY,
             )
             single = StreamableHTTPSessionManager(
                 server, stateless=True, json_response=True, max_request_body_size=MAX_BODY
@@ -114,6 +121,11 @@ async def serve_http(settings: McpSettings, options: HttpOptions, environ: Mappi
                 port=port,
                 sessions=sessions.handle_request,
                 single=single.handle_request,
+                full=(
+                    f"{options.max_sessions} sessions are open, and no more may be",
+                    f"end one that is done with (DELETE {MCP_PATH}), or come again: "
+                    f"one ends after {options.idle_seconds:g} s without a request or an open stream",
+                ),
             )
             http = _HttpServer(gate)
             async with anyio.create_task_group() as serving, sessions.run(), single.run():
