@@ -1,9 +1,7 @@
 """The blocks of `config.yaml`: the mappings below its top level (contract `workspace-host.md` 6 and `consumers.md` 3.2)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal, cast
+from typing import Annotated, ClassVar, Literal, Self, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WrapValidator, model_validator
 
@@ -24,6 +22,7 @@ from molecule_runtime.core.config.values import (
     VariableNames,
     Whatever,
 )
+from molecule_runtime.core.first_use import BUILT_ON_FIRST_USE
 
 MIN_TASK_BUDGET = 20_000
 """Tokens; contract `consumers.md` 3.2."""
@@ -36,7 +35,7 @@ class Block(BaseModel):
     """A mapping of known keys. Real files carry keys of other tools and versions: those are kept, never fatal."""
 
     model_config = ConfigDict(
-        frozen=True, extra="allow", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+        frozen=True, extra="allow", strict=True, allow_inf_nan=False, defer_build=BUILT_ON_FIRST_USE
     )
 
     open_keys: ClassVar[bool] = False
@@ -347,7 +346,7 @@ class McpServer(Block):
     """Headers for its address."""
 
     @model_validator(mode="after")
-    def _can_be_reached(self) -> McpServer:
+    def _can_be_reached(self) -> Self:
         if not self.command and not self.url:
             raise ValueError("must have a 'command' to start it, or a 'url'")
         return self
@@ -364,7 +363,7 @@ class PluginEntry(Block):
     """Where it comes from."""
 
     @model_validator(mode="after")
-    def _says_which(self) -> PluginEntry:
+    def _says_which(self) -> Self:
         if not self.name and not self.source:
             raise ValueError("must have a 'name' or a 'source'")
         return self

@@ -3,9 +3,7 @@
 The JSON Schema and the table in the README are made from it, so a key is added here and nowhere else.
 """
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence  # noqa: TC003 - pydantic evaluates the annotations
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from pydantic import Field, WrapValidator, model_validator

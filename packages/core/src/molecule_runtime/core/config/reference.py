@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from molecule_runtime.core.config.meanings import meanings_of
 from molecule_runtime.core.config.model import WorkspaceConfig
 from molecule_runtime.core.config.review import fields_of
 from molecule_runtime.core.config.values import in_words, item_of, model_of
@@ -44,8 +45,9 @@ def main(argv: Sequence[str] | None = None, *, file: Path = README) -> int:
 
 
 def _rows(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, ...]]:
+    meanings = meanings_of(model)
     for key, info in fields_of(model).items():
-        yield f"`{prefix}{key}`", _kind(info), _default(info), _environment(info), info.description or ""
+        yield f"`{prefix}{key}`", _kind(info), _default(info), _environment(info), meanings.get(key, "")
         below = model_of(info.annotation)
         if below is not None:
             yield from _rows(below, f"{prefix}{key}.")

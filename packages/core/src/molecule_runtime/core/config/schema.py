@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from molecule_runtime.core.config import blocks
+from molecule_runtime.core.config.meanings import meanings_of
 from molecule_runtime.core.config.model import WorkspaceConfig
 
 _SHORTHAND = {"ModelEntry": "id", "HitlChannel": "type", "PluginEntry": "name"}
@@ -19,8 +21,11 @@ def json_schema() -> dict[str, Any]:
     for name, definition in {"": schema, **definitions}.items():
         properties = cast("dict[str, dict[str, Any]]", definition.get("properties", {}))
         required = cast("list[str]", definition.get("required", []))
+        meanings = meanings_of(getattr(blocks, name) if name else WorkspaceConfig)
         for key, rule in properties.items():
             rule.pop("title", None)
+            if key in meanings:
+                rule["description"] = meanings[key]
             _accept_shorthand(rule)
             if name == "" and key in {"security_scan", "compliance"}:
                 block = rule.pop("$ref")

@@ -14,6 +14,7 @@ import time
 import uuid
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from urllib.parse import quote, urljoin
 
@@ -126,12 +127,20 @@ _SHOWN_CHARS = 400
 _CLOSE_TIMEOUT = 5.0
 
 _T = TypeVar("_T")
-_peers = TypeAdapter(list[wire.Peer])
-_delegations = TypeAdapter(list[wire.Delegation])
-_shared_files = TypeAdapter(list[SharedFile])
-_memories = TypeAdapter(list[MemoryRow])
-_requests = TypeAdapter(list[RequestRow])
-_approvals = TypeAdapter(list[ApprovalRow])
+
+
+def _reader_of(kind: type[_T]) -> Callable[[object], _T]:
+    """Return what reads an answer that is no model. It is made when the first comes: most processes ask for few of them."""
+    adapter = cache(lambda: TypeAdapter(kind))
+    return lambda data: adapter().validate_python(data)
+
+
+_peers = _reader_of(list[wire.Peer])
+_delegations = _reader_of(list[wire.Delegation])
+_shared_files = _reader_of(list[SharedFile])
+_memories = _reader_of(list[MemoryRow])
+_requests = _reader_of(list[RequestRow])
+_approvals = _reader_of(list[ApprovalRow])
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +229,7 @@ class PlatformClient:
 
     async def peers(self, *, timeout: float = DEFAULT_TIMEOUT) -> list[wire.Peer]:
         """`GET /registry/:id/peers`: parent, siblings and children."""
-        return await self._call("GET", f"/registry/{self.target.id}/peers", _peers.validate_python, timeout=timeout)
+        return await self._call("GET", f"/registry/{self.target.id}/peers", _peers, timeout=timeout)
 
     # --- the workspace itself ---------------------------------------------------------------------------------------------
 
@@ -248,7 +257,7 @@ class PlatformClient:
         Raises:
             NotFoundError: a newer platform, where parents share nothing (contract `platform-api.md` 24).
         """
-        return await self._call("GET", self._own("shared-context"), _shared_files.validate_python, timeout=timeout)
+        return await self._call("GET", self._own("shared-context"), _shared_files, timeout=timeout)
 
     async def activity(
         self,
@@ -369,7 +378,7 @@ class PlatformClient:
         """`GET /workspaces/:id/memories`: the older shape. Without a scope, what this workspace stored itself."""
         query = {"scope": scope, "q": text, "limit": str(limit)}
         named = {name: value for name, value in query.items() if value}
-        return await self._call("GET", self._own("memories"), _memories.validate_python, query=named, timeout=timeout)
+        return await self._call("GET", self._own("memories"), _memories, query=named, timeout=timeout)
 
     async def memory_namespaces(self, *, timeout: float = DEFAULT_TIMEOUT) -> MemoryNamespaces:
         """`GET /workspaces/:id/v2/namespaces`: where this workspace may read and write.
@@ -463,7 +472,7 @@ class PlatformClient:
 
     async def delegations(self, *, timeout: float = DEFAULT_TIMEOUT) -> list[wire.Delegation]:
         """`GET /workspaces/:id/delegations`: newest first, at most 50."""
-        return await self._call("GET", self._own("delegations"), _delegations.validate_python, timeout=timeout)
+        return await self._call("GET", self._own("delegations"), _delegations, timeout=timeout)
 
     async def record_delegation(
         self, target_id: str, task: str, delegation_id: str, *, timeout: float = DEFAULT_TIMEOUT
@@ -505,7 +514,7 @@ class PlatformClient:
         """`GET /workspaces/:id/requests`, or `…/requests/inbox`: what this workspace asked for, or is asked; newest first, at most 50."""
         path = self._own("requests/inbox" if incoming else "requests")
         query = {"status": status} if status else None
-        return await self._call("GET", path, _requests.validate_python, query=query, timeout=timeout)
+        return await self._call("GET", path, _requests, query=query, timeout=timeout)
 
     async def request(self, request_id: str, *, timeout: float = REQUEST_TIMEOUT) -> RequestDetail:
         """`GET /workspaces/:id/requests/:requestId`: one request with its messages.
@@ -553,7 +562,7 @@ class PlatformClient:
 
     async def approvals(self, *, timeout: float = REQUEST_TIMEOUT) -> list[ApprovalRow]:
         """`GET /workspaces/:id/approvals`: newest first, at most 50."""
-        return await self._call("GET", self._own("approvals"), _approvals.validate_python, timeout=timeout)
+        return await self._call("GET", self._own("approvals"), _approvals, timeout=timeout)
 
     async def withdraw_approval(self, approval_id: str, *, timeout: float = REQUEST_TIMEOUT) -> DecideResponse:
         """`POST …/approvals/:approvalId/withdraw`.

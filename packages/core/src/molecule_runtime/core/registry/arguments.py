@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from molecule_runtime.core.first_use import BUILT_ON_FIRST_USE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -64,7 +66,7 @@ WaitForOutcome = Annotated[
 class ToolArguments(BaseModel):
     """The arguments of one call, validated."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=BUILT_ON_FIRST_USE)
 
     acting_names: ClassVar[tuple[str, ...]] = ("source_workspace_id",)
     """The arguments of this tool that name the acting workspace, where it has them."""
@@ -163,7 +165,7 @@ class BroadcastMessage(ToolArguments):
 class Attachment(BaseModel):
     """A file to attach: a local one by path, or one that is already uploaded by uri and name."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=BUILT_ON_FIRST_USE)
 
     path: str | None = Field(default=None, description="Path of a local file to upload.")
     file_path: str | None = Field(default=None, description="The same as path.")

@@ -9,11 +9,13 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from molecule_runtime.core.first_use import BUILT_ON_FIRST_USE
+
 
 class ToolResults(BaseModel):
     """Base of the models below."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow", frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow", frozen=True, defer_build=BUILT_ON_FIRST_USE)
 
     forms: ClassVar[tuple[tuple[str, ...], ...]] = ()
     """For a tool with several kinds of results: the keys that each kind always has."""

@@ -7,11 +7,11 @@ Here are the shapes that every client needs; those of one subject each stand in 
 that a process pays at its start only for what it speaks.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal, TypeAlias, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from molecule_runtime.core.first_use import BUILT_ON_FIRST_USE
 
 DeliveryMode = Literal["push", "poll"]
 JsonObject = dict[str, Any]
@@ -45,7 +45,7 @@ Attachments: TypeAlias = Annotated[list[JsonObject] | None, BeforeValidator(_obj
 class Request(BaseModel):
     """A body that a client sends."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", defer_build=BUILT_ON_FIRST_USE)
 
     def body(self) -> JsonObject:
         """Return the JSON body, without the keys that were not set (absent and null differ on this wire)."""
@@ -55,7 +55,7 @@ class Request(BaseModel):
 class Response(BaseModel):
     """A body that the platform answers."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", defer_build=BUILT_ON_FIRST_USE)
 
 
 class ErrorBody(Response):

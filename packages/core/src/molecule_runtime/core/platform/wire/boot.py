@@ -1,7 +1,5 @@
 """What a workspace is given at its start: secrets, model, instructions, shared files, configuration (contract `platform-api.md` 11)."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, RootModel, StringConstraints

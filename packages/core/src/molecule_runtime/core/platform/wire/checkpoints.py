@@ -1,7 +1,5 @@
 """Checkpoints of workflows (contract `platform-api.md` 13.2)."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints

@@ -1,7 +1,5 @@
 """The desktop of a workspace, behind the platform's gateway (contract `runtime.md` 7.11, generation 2)."""
 
-from __future__ import annotations
-
 from molecule_runtime.core.platform.wire import Response
 
 

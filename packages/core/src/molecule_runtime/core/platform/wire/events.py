@@ -1,7 +1,5 @@
 """Events of the platform (contract `platform-api.md` 17)."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from molecule_runtime.core.platform.wire import JsonObject, Response

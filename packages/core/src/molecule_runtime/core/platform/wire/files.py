@@ -1,7 +1,5 @@
 """Files of a chat (contract `platform-api.md` 10, 24.9)."""
 
-from __future__ import annotations
-
 from pydantic import ConfigDict, Field
 
 from molecule_runtime.core.platform.wire import Response

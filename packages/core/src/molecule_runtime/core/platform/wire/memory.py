@@ -1,7 +1,5 @@
 """Memories, values by key, and the search over what a workspace did and remembers (contract `platform-api.md` 7.4, 8, 24.10)."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints

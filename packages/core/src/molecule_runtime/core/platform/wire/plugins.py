@@ -1,7 +1,5 @@
 """Plugins (contract `platform-api.md` 16)."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field, StringConstraints

@@ -1,7 +1,5 @@
 """Requests between agents and people, and approvals (contract `platform-api.md` 9, 24.8)."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints

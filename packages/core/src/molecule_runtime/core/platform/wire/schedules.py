@@ -1,7 +1,5 @@
 """Schedules: prompts that the platform sends to a workspace at set times (contract `platform-api.md` 12)."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, StringConstraints

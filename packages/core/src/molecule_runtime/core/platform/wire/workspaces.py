@@ -1,7 +1,5 @@
 """What is done with a workspace besides talking to it (contract `platform-api.md` 7.5, 13.1, 14, 24.7)."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
