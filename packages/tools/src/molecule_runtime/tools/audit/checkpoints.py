@@ -5,6 +5,7 @@ A ledger that lost its end is consistent in itself; only what was written down e
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -64,18 +65,33 @@ def file_of(ledger: Path) -> Path:
 
 
 def append(ledger: Path, checkpoint: Checkpoint) -> None:
-    """Add a line to the file of checkpoints (0600).
+    """Add a line to the file of checkpoints (0600), and bring it to the disk.
 
     Raises:
         OSError: it cannot be written.
     """
     line = canonical_json(checkpoint.to_json()) + b"\n"
-    descriptor = os.open(file_of(ledger), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(file_of(ledger), os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
+        _mend(descriptor)
         os.write(descriptor, line)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _mend(descriptor: int) -> None:
+    """Take away a last line that a power cut left unfinished: a line behind it would be read as its end."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return  # another process, which adds a line now, has looked
+    size = os.fstat(descriptor).st_size
+    end = os.pread(descriptor, _MAX_LINE, max(0, size - _MAX_LINE))
+    unfinished = len(end) - (end.rfind(b"\n") + 1)
+    # More is no line of ours; whoever verifies is to see it.
+    if 0 < unfinished < _MAX_LINE:
+        os.ftruncate(descriptor, size - unfinished)
 
 
 def read(file: Path) -> list[Checkpoint]:

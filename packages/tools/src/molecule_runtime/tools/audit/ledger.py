@@ -2,6 +2,11 @@
 
 The lock is SQLite's own write lock, held for one batch. Within it the last record is read, and every new one is signed together with
 the MAC of the one before, so the order of the file is the order of the chain.
+
+What is appended is written when the append returns, and nobody who ends the process takes it back. It is on the disk a second later: to
+wait for that would cost each call several times what it costs otherwise. So a power cut takes at most the last second, and what it
+leaves is the beginning of the chain, whole: a WAL is read up to the first commit that is not all there, and a segment is brought to the
+disk before the next one begins. It never looks like a cut of the ledger, for a checkpoint is signed when its record is on the disk.
 """
 
 from __future__ import annotations
@@ -12,13 +17,13 @@ import threading
 import uuid
 import weakref
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from molecule_runtime.tools.audit import checkpoints, segment
 from molecule_runtime.tools.audit.checkpoints import Checkpoint
-from molecule_runtime.tools.audit.records import OPEN, SEAL, Event, Record
+from molecule_runtime.tools.audit.records import OPEN, SEAL, Event, Record, mac_of
 from molecule_runtime.tools.audit.segment import Head
 from molecule_runtime.tools.errors import AuditError
 
@@ -36,6 +41,9 @@ SEGMENT_RECORDS: Final = 100_000
 CHECKPOINT_RECORDS: Final = 500
 """Records between two checkpoints."""
 
+SYNC_SECONDS: Final = 1.0
+"""After which what was appended is brought to the disk."""
+
 _FIELDS: Final = tuple(field.name for field in fields(Event))
 
 BUSY_SECONDS: Final = 10.0
@@ -51,7 +59,7 @@ class Appended:
 
 
 class Ledger:
-    """Appends to the ledger at a path. Safe to use from several threads and processes; blocking, so callers use a thread.
+    """Appends to the ledger at a path. Safe to use from several threads and processes; blocking, but for `append_now`.
 
     Nothing is opened before the first record.
     """
@@ -72,7 +80,11 @@ class Ledger:
         self._busy_seconds = busy_seconds
         self._lock = threading.Lock()
         self._number = 0
+        self._first = 0
         self._is_ahead = False
+        self._is_warm = False
+        self._is_unsynced = False
+        self._syncing: threading.Timer | None = None
         self._connection: sqlite3.Connection | None = None
         self._closing: weakref.finalize[[], Ledger] | None = None
 
@@ -83,11 +95,28 @@ class Ledger:
             AuditError: the file cannot be used, or others held it for longer than the time to wait.
         """
         with self._lock, self._translated():
-            records, head = self._append(events)
-            self._is_ahead = True
-            every = self._checkpoint_records
-            is_due = (records[0].seq - 1) // every != head.seq // every
-            return Appended(records=records, checkpoint=self._checkpoint_where_possible(head) if is_due else None)
+            rows, head, is_due = self._append(events)
+            made = self._checkpoint_where_possible(head) if is_due else None
+            if is_due:
+                self._fold()
+            return Appended(records=[Record(**row) for row in rows], checkpoint=made)
+
+    def append_now(self, events: Sequence[Event]) -> bool:
+        """Do the same where nothing has to be waited for, neither another writer nor the disk; False where nothing was written.
+
+        Then the file is not open yet, others hold it, a segment ends, or a checkpoint is due: `append` does all of that. Made for an event
+        loop, which it holds up for less time than it takes to ask a thread.
+
+        Raises:
+            AuditError: the file cannot be used.
+        """
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            with self._translated():
+                return self._is_warm and self._connection is not None and self._append_warm(self._connection, events)
+        finally:
+            self._lock.release()
 
     def checkpoint(self) -> Checkpoint | None:
         """Sign how far the ledger has come and write that beside it; None for a ledger without a record.
@@ -113,14 +142,18 @@ class Ledger:
             if not found:
                 return
             connection = self._open(found[-1])
-            with segment.transaction(connection):
+            with segment.transaction(connection, busy_seconds=self._busy_seconds):
                 head = segment.head_of(connection)
                 if head is not None and not head.sealed:
                     self._add(connection, head, [self._seal()])
+                    self._written()
 
     def close(self) -> None:
         """Sign how far the ledger has come, where anything was written since, and close the file; the next record opens it again."""
         with self._lock:
+            if self._syncing is not None:
+                self._syncing.cancel()
+                self._is_unsynced = False
             try:
                 with self._translated():
                     head = segment.head_of(self._connection) if self._connection is not None else None
@@ -131,56 +164,106 @@ class Ledger:
             finally:
                 if self._closing is not None:
                     self._closing()
-                self._connection, self._closing = None, None
+                self._connection, self._closing, self._is_warm = None, None, False
 
-    def _append(self, events: Sequence[Event]) -> tuple[list[Record], Head]:
+    def _append_warm(self, connection: sqlite3.Connection, events: Sequence[Event]) -> bool:
+        try:
+            with segment.transaction(connection, busy_seconds=0):
+                head = segment.head_of(connection)
+                if head is None or self._is_special(head, len(events)):
+                    return False
+                self._add(connection, head, events)
+        except sqlite3.OperationalError as exc:
+            if segment.is_busy(exc):
+                return False
+            raise
+        self._written()
+        return True
+
+    def _is_special(self, head: Head, more: int) -> bool:
+        """Tell whether so many records more would end the segment or bring a checkpoint."""
+        return head.sealed or self._is_full(head, more) or self._is_due(head.seq, head.seq + more)
+
+    def _append(self, events: Sequence[Event]) -> tuple[list[dict[str, Any]], Head, bool]:
         # Another process may seal the segment between our look and our lock, hence the loop; each round is a later segment.
         number = max(segment.numbers(self.path) or [1]) if self._connection is None else self._number
         previous: Head | None = None
         while True:
             connection = self._open(number)
-            with segment.transaction(connection):
+            with segment.transaction(connection, busy_seconds=self._busy_seconds):
                 head = segment.head_of(connection)
+                before = head or previous
                 if head is None:
                     head = self._begin(connection, number, previous)
                 if not head.sealed:
-                    full = self._is_full(connection, len(events))
-                    records = self._add(connection, head, [*events, self._seal()] if full else events)
-                    head = Head.of(records[-1], self._keys.current)
-                    return records[: len(events)], head
+                    self._first = int(connection.execute("SELECT min(seq) FROM entries").fetchone()[0])
+                    full = self._is_full(head, len(events))
+                    rows, head = self._add(connection, head, [*events, self._seal()] if full else events)
+                    break
             number, previous = number + 1, head
+        self._is_warm = segment.writes_ahead(connection)
+        self._written()
+        return rows[: len(events)], head, self._is_due(before.seq if before else 0, head.seq)
 
     def _begin(self, connection: sqlite3.Connection, number: int, previous: Head | None) -> Head:
         """Write the tables and the first record of a segment that is new."""
-        if previous is None and number > 1:
-            # The first look met a file without a record: who made it was killed. The segment before it is sealed.
-            with segment.reading(segment.path_of(self.path, number - 1)) as (previous, _):
-                pass
-        if number > 1 and (previous is None or not previous.sealed):
-            raise AuditError(f"the audit ledger {self.path} has a segment {number} but the one before does not end")
+        if number > 1:
+            before = segment.path_of(self.path, number - 1)
+            if previous is None:
+                # The first look met a file without a record: who made it was killed. The segment before it is sealed.
+                with segment.reading(before) as (previous, _):
+                    pass
+            # What continues a record must not be on the disk before it.
+            segment.sync(before)
+            if previous is None or not previous.sealed:
+                raise AuditError(f"the audit ledger {self.path} has a segment {number} but the one before does not end")
         segment.create(connection)
         opening = Event(agent_id="", operation=OPEN, model_used=str(number))
-        (record,) = self._add(connection, previous, [opening])
-        return Head.of(record, self._keys.current)
+        return self._add(connection, previous, [opening])[1]
 
-    def _add(self, connection: sqlite3.Connection, head: Head | None, events: Sequence[Event]) -> list[Record]:
+    def _add(
+        self, connection: sqlite3.Connection, head: Head | None, events: Sequence[Event]
+    ) -> tuple[list[dict[str, Any]], Head]:
         key = self._keys.current
         seq, previous = (0, None) if head is None else (head.seq, head.hmac)
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        records: list[Record] = []
+        rows: list[dict[str, Any]] = []
         for event in events:
             seq += 1
-            unsigned = Record(
-                **_storable(event), seq=seq, id=str(uuid.uuid4()), timestamp=now, key_id=key.id, prev_hmac=previous
-            )
-            previous = unsigned.mac(key)
-            records.append(replace(unsigned, hmac=previous))
-        segment.add(connection, records, Head.of(records[-1], key))
-        return records
+            row = _storable(event)
+            row |= {"seq": seq, "id": str(uuid.uuid4()), "timestamp": now, "key_id": key.id, "prev_hmac": previous}
+            row["hmac"] = previous = mac_of(row, key)
+            rows.append(row)
+        end = Head.of(seq, rows[-1]["hmac"], rows[-1]["operation"], key)
+        segment.add(connection, rows, end)
+        return rows, end
 
-    def _is_full(self, connection: sqlite3.Connection, more: int) -> bool:
-        first = connection.execute("SELECT min(seq) AS first, max(seq) AS last FROM entries").fetchone()
-        return int(first["last"]) - int(first["first"]) + 1 + more >= self._segment_records
+    def _is_full(self, head: Head, more: int) -> bool:
+        return head.seq - self._first + 1 + more >= self._segment_records
+
+    def _is_due(self, before: int, after: int) -> bool:
+        return before // self._checkpoint_records != after // self._checkpoint_records
+
+    def _written(self) -> None:
+        """Have what was written brought to the disk."""
+        self._is_ahead = True
+        if self._is_unsynced:
+            return
+        self._is_unsynced = True
+        self._syncing = threading.Timer(SYNC_SECONDS, self._sync)
+        self._syncing.daemon = True
+        try:
+            self._syncing.start()
+        except RuntimeError:  # no thread can be had, as in a process that ends
+            self._sync()
+
+    def _sync(self) -> None:
+        # Not under the lock, which would hold up whoever appends. What is committed from here on is for the next timer.
+        self._is_unsynced = False
+        try:
+            segment.sync(segment.path_of(self.path, self._number))
+        except OSError as exc:
+            logger.warning("the audit ledger %s is written, but not on the disk yet: %s", self.path, exc)
 
     def _seal(self) -> Event:
         return Event(agent_id="", operation=SEAL)
@@ -194,6 +277,8 @@ class Ledger:
             return None
 
     def _checkpoint(self, head: Head) -> Checkpoint:
+        # First: else a power cut could leave a promise without what it promises.
+        segment.sync(segment.path_of(self.path, self._number))
         key = self._keys.current
         made = Checkpoint(
             seq=head.seq,
@@ -206,11 +291,22 @@ class Ledger:
         self._is_ahead = False
         return made
 
+    def _fold(self) -> None:
+        """Keep the WAL file short, now that a caller waits anyway."""
+        self._is_warm = False
+        try:
+            if self._connection is not None:
+                segment.fold(self._connection)
+        except sqlite3.Error as exc:
+            # The records stand; the next checkpoint tries again.
+            logger.warning("the WAL file of the audit ledger %s was not folded: %s", self.path, exc)
+
     def _open(self, number: int) -> sqlite3.Connection:
         if self._connection is not None and self._number == number:
             return self._connection
         if self._closing is not None:
             self._closing()
+        self._is_warm = False
         path = segment.path_of(self.path, number)
         self._connection = segment.connect(path, busy_seconds=self._busy_seconds)
         self._closing = weakref.finalize(self, self._connection.close)

@@ -74,12 +74,6 @@ class Record(Event):
     prev_hmac: str | None = None
     hmac: str = ""
 
-    def canonical(self) -> bytes:
-        """Return the bytes that are signed: sorted keys, compact, ASCII; without `hmac`, with `prev_hmac`."""
-        body = self.to_json()
-        del body["hmac"]
-        return canonical_json(body)
-
     def to_json(self) -> dict[str, Any]:
         """Return every field, as a row of the database and a line of an export have them."""
         # Not asdict, which copies each text and costs more than to sign and to write the record.
@@ -87,7 +81,7 @@ class Record(Event):
 
     def mac(self, key: Key) -> str:
         """Return what `hmac` must be."""
-        return sign(key, "entry", self.canonical())
+        return mac_of(self.to_json(), key)
 
 
 COLUMNS: Final = tuple(field.name for field in fields(Record))
@@ -115,14 +109,22 @@ def read_record(row: Mapping[str, Any]) -> Record:
     return Record(**values)
 
 
+_ENCODER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
+
+def mac_of(row: Mapping[str, Any], key: Key) -> str:
+    """Return the MAC of a record, as an object: of all of it but `hmac`, in the canonical form."""
+    return sign(key, "entry", canonical_json({name: value for name, value in row.items() if name != "hmac"}))
+
+
 def canonical_json(body: Mapping[str, Any]) -> bytes:
     """Return the one form of an object: sorted keys, no spaces, ASCII with JSON escapes."""
-    return json.dumps(body, sort_keys=True, separators=(",", ":")).encode("ascii")
+    return _ENCODER.encode(body).encode("ascii")
 
 
 def sign(key: Key, purpose: str, body: bytes) -> str:
     """Return the MAC of `body` in hex. The purpose keeps a head from passing as a checkpoint, and either as a record."""
-    return hmac.new(key.secret, f"molecule-audit-{purpose}-v1\n".encode() + body, hashlib.sha256).hexdigest()
+    return hmac.digest(key.secret, f"molecule-audit-{purpose}-v1\n".encode() + body, "sha256").hex()
 
 
 def same(left: str, right: str) -> bool:

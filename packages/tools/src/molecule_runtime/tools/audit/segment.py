@@ -2,24 +2,28 @@
 
 A ledger is a chain of segments: `audit_ledger.db`, `audit_ledger.000002.db`, ... Each begins with a record that continues the chain
 of the one before, and a full one ends with a seal, after which it never changes.
+
+A commit is written to the WAL file and not synced: the end of a process takes nothing of it, a power cut may take the last commits, and
+those as wholes. `sync` brings them to the disk, and `fold` from the WAL file into the main file, at moments that the ledger chooses.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
 import sqlite3
 import time
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 from molecule_runtime.tools.audit.records import COLUMNS, SEAL, Record, canonical_json, read_record, sign
 from molecule_runtime.tools.errors import AuditError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from molecule_runtime.tools.audit.keys import Key
@@ -29,7 +33,7 @@ _VERSION: Final = 1
 _SCHEMA: Final = """
 CREATE TABLE entries (
     seq INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
+    id TEXT NOT NULL,
     timestamp TEXT NOT NULL,
     agent_id TEXT NOT NULL,
     session_id TEXT NOT NULL,
@@ -46,7 +50,6 @@ CREATE TABLE entries (
     prev_hmac TEXT,
     hmac TEXT NOT NULL
 );
-CREATE INDEX entries_of_agent ON entries (agent_id, seq);
 CREATE TABLE head (
     only INTEGER PRIMARY KEY CHECK (only = 1),
     seq INTEGER NOT NULL,
@@ -84,11 +87,11 @@ class Head:
     mac: str
 
     @classmethod
-    def of(cls, record: Record, key: Key) -> Head:
-        """Return the signed head for a segment that ends with `record`."""
-        sealed = record.operation == SEAL
-        body = canonical_json({"seq": record.seq, "hmac": record.hmac, "sealed": sealed})
-        return cls(seq=record.seq, hmac=record.hmac, sealed=sealed, key_id=key.id, mac=sign(key, "head", body))
+    def of(cls, seq: int, hmac: str, operation: str, key: Key) -> Head:
+        """Return the signed head for a segment that ends with the record `seq`."""
+        sealed = operation == SEAL
+        body = canonical_json({"seq": seq, "hmac": hmac, "sealed": sealed})
+        return cls(seq=seq, hmac=hmac, sealed=sealed, key_id=key.id, mac=sign(key, "head", body))
 
     def expected_mac(self, key: Key) -> str:
         """Return what `mac` must be."""
@@ -112,6 +115,10 @@ def numbers(ledger: Path) -> list[int]:
 def connect(path: Path, *, busy_seconds: float) -> sqlite3.Connection:
     """Open a segment for writing, making it (0600) when there is none.
 
+    Args:
+        path: of the file.
+        busy_seconds: to wait for other processes, while opening.
+
     Raises:
         OSError: the file cannot be made.
         sqlite3.Error: it is no database, or stayed locked for `busy_seconds`.
@@ -124,7 +131,10 @@ def connect(path: Path, *, busy_seconds: float) -> sqlite3.Connection:
     try:
         connection.row_factory = sqlite3.Row
         _retrying(connection, "PRAGMA journal_mode=WAL", busy_seconds)
-        connection.execute("PRAGMA synchronous=FULL")
+        # Where the file system allows no WAL, nothing but a sync of every commit keeps the file whole.
+        connection.execute(f"PRAGMA synchronous={'NORMAL' if writes_ahead(connection) else 'FULL'}")
+        # To fold costs two syncs, which no commit should have to pay for.
+        connection.execute("PRAGMA wal_autocheckpoint=0")
         _check_version(connection, path)
     except BaseException:
         connection.close()
@@ -139,11 +149,16 @@ def _retrying(connection: sqlite3.Connection, statement: str, seconds: float) ->
         try:
             connection.execute(statement)
         except sqlite3.OperationalError as exc:
-            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+            if not is_busy(exc) or time.monotonic() >= deadline:
                 raise
             time.sleep(random.uniform(0.005, 0.05))  # noqa: S311 - jitter
         else:
             return
+
+
+def is_busy(exc: sqlite3.Error) -> bool:
+    """Tell whether others held the file; their lock has several error codes."""
+    return exc.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _check_version(connection: sqlite3.Connection, path: Path) -> int:
@@ -153,9 +168,41 @@ def _check_version(connection: sqlite3.Connection, path: Path) -> int:
     return version
 
 
+def writes_ahead(connection: sqlite3.Connection) -> bool:
+    """Tell whether commits go to a WAL file, which makes them cheap."""
+    return str(connection.execute("PRAGMA journal_mode").fetchone()[0]) == "wal"
+
+
+def sync(path: Path) -> None:
+    """Bring what was committed to a segment to the disk, whichever process committed it.
+
+    What is not in the WAL file any more is in the main file, which SQLite syncs before it lets go of the WAL.
+
+    Raises:
+        OSError: it cannot be brought there.
+    """
+    # The locks of SQLite are on the other two files, so to close this one takes none of them.
+    with contextlib.suppress(FileNotFoundError):
+        descriptor = os.open(f"{path}-wal", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def fold(connection: sqlite3.Connection) -> None:
+    """Move what nobody reads any more from the WAL file into the main file; the next commit begins the WAL anew, and syncs once."""
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+
 @contextmanager
-def transaction(connection: sqlite3.Connection) -> Generator[None]:
-    """Hold the write lock of the segment, which one process at a time has; all or nothing."""
+def transaction(connection: sqlite3.Connection, *, busy_seconds: float) -> Generator[None]:
+    """Hold the write lock of the segment, which one process at a time has; all or nothing.
+
+    Raises:
+        sqlite3.OperationalError: others held it for `busy_seconds` (see `is_busy`).
+    """
+    connection.execute(f"PRAGMA busy_timeout={busy_seconds * 1000:.0f}")
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -180,9 +227,12 @@ def create(connection: sqlite3.Connection) -> None:
 
 def head_of(connection: sqlite3.Connection) -> Head | None:
     """Return the head; None for a file whose first record is not written yet."""
-    if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
-        return None
-    row = connection.execute("SELECT seq, hmac, sealed, key_id, mac FROM head").fetchone()
+    try:
+        row = connection.execute("SELECT seq, hmac, sealed, key_id, mac FROM head").fetchone()
+    except sqlite3.OperationalError:
+        if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+            return None  # the tables come into being with the first record
+        raise
     if row is None:
         return None
     return Head(
@@ -194,13 +244,13 @@ def head_of(connection: sqlite3.Connection) -> Head | None:
     )
 
 
-def add(connection: sqlite3.Connection, records: list[Record], head: Head) -> None:
-    """Write records and the head behind them; within a transaction."""
-    connection.executemany(_INSERT, [record.to_json() for record in records])
+def add(connection: sqlite3.Connection, rows: Sequence[Mapping[str, Any]], head: Head) -> None:
+    """Write records, as objects, and the head behind them; within a transaction."""
+    connection.executemany(_INSERT, rows)
     connection.execute(
-        "INSERT INTO head VALUES (1, :seq, :hmac, :sealed, :key_id, :mac) ON CONFLICT DO UPDATE SET"
+        "INSERT INTO head VALUES (1, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
         " seq = excluded.seq, hmac = excluded.hmac, sealed = excluded.sealed, key_id = excluded.key_id, mac = excluded.mac",
-        asdict(head),
+        (head.seq, head.hmac, head.sealed, head.key_id, head.mac),
     )
 
 

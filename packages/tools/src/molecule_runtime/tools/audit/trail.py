@@ -1,4 +1,4 @@
-"""What the dispatcher writes down: one record of each tool call, on the disk before its answer leaves."""
+"""What the dispatcher writes down: one record of each tool call, written before its answer leaves."""
 
 from __future__ import annotations
 
@@ -114,7 +114,10 @@ def open_trail(environ: Mapping[str, str], *, folder: Path | None) -> AuditTrail
 
 
 class AuditTrail:
-    """Takes the calls of one process to the ledger. Calls that come together are written together: one lock, one sync.
+    """Takes the calls of one process to the ledger.
+
+    A record is written in the event loop, which takes less than to ask a thread. Where that would have to wait (see
+    `Ledger.append_now`) a thread does it, and calls that come meanwhile are written together: one lock for all of them.
 
     A ledger that cannot be written is an error in the log and never the failure of a call. What did not go in is kept, bounded, and
     goes in when it can; until the next try, after `rest_seconds`, no call waits for it.
@@ -132,12 +135,16 @@ class AuditTrail:
         self._session_id = uuid.uuid4().hex
 
     async def record(self, event: Event, *, anchor: PlatformClient | None = None) -> None:
-        """Write an event down and return when it is on the disk, or after a while when it cannot be.
+        """Write an event down and return when it is written, or after a while when it cannot be.
+
+        From then on no end of this process takes it back; see `molecule_runtime.tools.audit.ledger` for a power cut.
 
         A checkpoint that falls due goes to the activity log of `anchor`, where the settings say so.
         """
         if time.monotonic() < self._resting_until:
             self._keep([event])
+            return
+        if not self._is_writing and self._append_now(event):
             return
         mine = _Waiting(event)
         self._waiting.append(mine)
@@ -213,6 +220,12 @@ class AuditTrail:
                 waiting.turn.set()
         if written is not None and written.checkpoint is not None and anchor is not None and self._settings.anchor:
             await _anchor(anchor, written.checkpoint)
+
+    def _append_now(self, event: Event) -> bool:
+        try:
+            return self._ledger is not None and not self._late and self._ledger.append_now([event])
+        except AuditError:
+            return False  # the thread that tries again says why
 
     def _keep(self, events: Sequence[Event]) -> None:
         self._lost += max(0, len(self._late) + len(events) - MAX_LATE)
