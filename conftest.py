@@ -1,4 +1,4 @@
-"""What holds for the whole suite: byte code is kept, and what everything imports is compiled once.
+"""What holds for the whole suite: byte code is kept, what everything imports is compiled once, and certificates are read once.
 
 Container images like to set PYTHONDONTWRITEBYTECODE. With it, each of the workers rewrites the assertions of every test file anew, and
 each of the some hundred processes that tests start compiles whatever it imports: half of the suite's processor time.
@@ -6,13 +6,20 @@ each of the some hundred processes that tests start compiles whatever it imports
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
+import ssl
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -47,3 +54,10 @@ def pytest_xdist_setupnodes() -> None:
 def _is_compiled(package: str) -> bool:
     found = importlib.util.find_spec(package)
     return found is None or found.origin is None or Path(importlib.util.cache_from_source(found.origin)).exists()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def certificates_are_read_once() -> Generator[None]:
+    """Each HTTP client of the tests reads those of all authorities otherwise: more work than most tests, and nothing here is encrypted."""
+    with mock.patch.object(ssl, "create_default_context", functools.cache(ssl.create_default_context)):
+        yield

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import anyio
 import httpx
+from tests.support.migrated import prepare
 
 from molecule_runtime.core.identity import validate_workspace_id
 from molecule_runtime.core.targets import WorkspaceTarget
@@ -209,6 +210,7 @@ class Tenant:
 async def tenant(data: Path, *, port: int = 0) -> AsyncGenerator[Tenant]:
     settings = LocalSettings(data=data, port=port, sweep_interval=3600, delegation_retry_after=0.01)
     sent = bytearray()
+    await prepare(data)
     async with serve(settings) as platform, httpx.AsyncClient(base_url=platform.url, trust_env=False) as http:
         opened: list[asyncio.StreamWriter] = []
         behind = urlsplit(platform.url).port

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from tests.support.migrated import prepare
 
 from molecule_runtime.localplatform import LocalSettings, serve
 
@@ -41,6 +42,7 @@ def settings(tmp_path: Path, clock: Clock) -> LocalSettings:
 
 @pytest.fixture
 async def world(settings: LocalSettings, clock: Clock, anyio_backend: str) -> AsyncGenerator[World]:
+    await prepare(settings.data)
     async with serve(settings) as platform, httpx.AsyncClient(base_url=platform.url, trust_env=False) as http:
         yield World(platform, http, clock)
 

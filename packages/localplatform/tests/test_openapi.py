@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-EXAMPLES = 2
-"""Made up at random for each operation, beside some twenty-five that walk through what its schema allows and forbids."""
+EXAMPLES = 1
+"""Made up at random for each operation, beside some twenty that walk through what its schema allows and forbids."""
 RUN_SECONDS = 400
 """Takes under a minute; a machine that does much else at a time needed more than 200 s."""
 ENDLESS = "/workspaces/{id}/events/stream"
@@ -38,6 +38,10 @@ DESCRIPTION = "/openapi.json"
 SETTINGS = """
 [auth.openapi.bearer]
 bearer = "${SCHEMATHESIS_ADMIN}"
+
+# Which methods a path has is asked of every path elsewhere (test_bad_input.py).
+[phases.coverage]
+unexpected-methods = []
 
 # What a schema cannot say (a cron expression, what may be done in which state) is refused although it fits the schema.
 [checks.positive_data_acceptance]
@@ -71,19 +75,27 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Run:
     """A real process, with some workspaces to find, asked every way that its description allows and forbids."""
     folder = tmp_path_factory.mktemp("schemathesis")
     (folder / "settings.toml").write_text(SETTINGS, encoding="utf-8")
     with molecule_local(folder) as running:
         _seed(running.url, running.admin_token)
+        # Nothing else, since it looks through all of its environment for every request.
+        environ = {
+            "PATH": os.environ["PATH"],
+            "SCHEMATHESIS_ADMIN": running.admin_token,
+            "COLUMNS": "150",
+            # Hypothesis takes seconds to find out which characters there are, and keeps that.
+            "HYPOTHESIS_STORAGE_DIRECTORY": str(pytestconfig.rootpath / ".hypothesis"),
+        }
         done = subprocess.run(
             [sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()", "--config-file", "settings.toml",
              "run", f"{running.url}{DESCRIPTION}", "--exclude-path", ENDLESS, "--phases", "examples,coverage,fuzzing",
              "--max-examples", str(EXAMPLES),
              "--generation-deterministic", "--continue-on-failure", "--request-timeout", "20", "--no-color",
              "--report", "json,har", "--report-json-path", "report.json", "--report-har-path", "traffic.har"],
-            cwd=folder, env=os.environ | {"SCHEMATHESIS_ADMIN": running.admin_token, "COLUMNS": "150"},
+            cwd=folder, env=environ,
             capture_output=True, text=True, timeout=RUN_SECONDS, check=False,
         )  # fmt: skip
     output = done.stdout + done.stderr

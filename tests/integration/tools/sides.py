@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import anyio
 import httpx
+from tests.support.migrated import prepare
 from tests.support.tenants import Http, Member, Tenant, bearer, http_server
 
 from molecule_runtime.localplatform import LocalSettings, serve
@@ -185,6 +186,7 @@ async def side(name: str, folder: Path, *, org_id: str = "") -> AsyncGenerator[S
     await anyio.Path(files).mkdir(exist_ok=True)
     await anyio.Path(files / f"{name}.txt").write_text(f"{marker} in a file\n", encoding="utf-8")
     headers = {"X-Molecule-Org-Id": org_id} if org_id else {}
+    await prepare(settings.data)
     async with (
         serve(settings) as platform,
         _front(platform.url) as (front, url),

@@ -151,7 +151,11 @@ async def linked(remote: Remote) -> AsyncGenerator[Link]:
         raise remote.unreachable(exc) from exc
     try:
         async with httpx.AsyncClient(
-            base_url=remote.url, headers=remote.headers, trust_env=False, timeout=_OPEN_SECONDS
+            base_url=remote.url,
+            headers=remote.headers,
+            trust_env=False,
+            verify=remote.is_encrypted,
+            timeout=_OPEN_SECONDS,
         ) as http:
             yield Link(remote, http, socket)
     finally:
