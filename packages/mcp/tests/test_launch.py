@@ -102,7 +102,7 @@ def test_what_anybody_prints_does_not_reach_the_client(where: Place) -> None:
         "real = builtins.__import__\n"
         "def loud(name, *more, **rest):\n"
         "    if name.startswith('mcp'):\n"
-        "        print('LOADING', name); os.write(1, b'RAW\\n')\n"
+        "        print('LOADING', name, flush=True); os.write(1, b'RAW\\n')\n"
         "    return real(name, *more, **rest)\n"
         "builtins.__import__ = loud\n"
         "sys.exit(launch.main([]))\n"

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
-from mcp import types
+import mcp_types as types
 
 from molecule_runtime.core import registry
 from molecule_runtime.mcp.choosing import FIELD, can_ask, choose

@@ -149,6 +149,9 @@ def _serve(options: argparse.Namespace, environ: Mapping[str, str], begun: Begun
     settings = dataclasses.replace(settings, telemetry=configure(environ, service="molecule-mcp"))
     try:
         if options.transport == "http":
+            from molecule_runtime.mcp.loading import load_http
+
+            load_http()
             anyio.run(_serve_http, settings, options, environ)
         else:
             from molecule_runtime.mcp.stdio import serve_stdio
@@ -165,7 +168,6 @@ def _serve(options: argparse.Namespace, environ: Mapping[str, str], begun: Begun
 
 
 async def _serve_http(settings: McpSettings, options: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    # Late: a session over stdio needs no web server.
     from molecule_runtime.mcp.http_server import DEFAULT_HOST, DEFAULT_PORT, HttpOptions, serve_http
 
     where = HttpOptions(

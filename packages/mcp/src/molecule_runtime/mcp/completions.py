@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import anyio
-from mcp import types
+import mcp_types as types
 
 from molecule_runtime.core.errors import PlatformError
 from molecule_runtime.core.identity import display_name

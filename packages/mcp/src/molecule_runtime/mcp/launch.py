@@ -24,8 +24,6 @@ MAX_QUIET: Final = 6
 
 EXIT_FAILED: Final = 1
 
-_SESSION: Final = ("molecule_runtime.mcp.stdio", "molecule_runtime.tools.telemetry_sdk")
-
 
 class Begun:
     """A session that was begun before the SDK was there.
@@ -70,7 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for _ in range(MAX_QUIET):
             if early.listed or intake.wait_for_line(QUIET_SECONDS):
                 break
-        _load()
+    from molecule_runtime.mcp.loading import load_stdio
+
+    load_stdio()
     from molecule_runtime.mcp.cli import serve
 
     # Not by returning: the interpreter would wait for threads that wait for the network.
@@ -145,26 +145,6 @@ def _leave_on_signals() -> None:
 
     for number in stop_signals():
         signal.signal(number, stop)
-
-
-def _load() -> None:
-    """Load what a session needs, without the collector of cycles: there are none yet, and looking for them takes a tenth of the time."""
-    import gc
-    import importlib
-
-    gc.disable()
-    # httpx brings a command line of its own, and with it click, pygments and rich where they are installed. It does without.
-    blocked = "httpx._main" not in sys.modules
-    if blocked:
-        sys.modules["httpx._main"] = None  # type: ignore[assignment]  # how Python spells "not importable"
-    try:
-        for name in _SESSION:
-            importlib.import_module(name)
-    finally:
-        if blocked:
-            sys.modules.pop("httpx._main", None)
-        gc.freeze()
-        gc.enable()
 
 
 if __name__ == "__main__":

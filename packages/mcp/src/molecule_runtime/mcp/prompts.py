@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from mcp import types
+import mcp_types as types
 
 from molecule_runtime.tools.result import bounded
 

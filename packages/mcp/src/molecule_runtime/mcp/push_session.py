@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mcp import types
+import mcp_types as types
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mcp.server import Server
     from mcp.server.context import ServerRequestContext
+    from mcp.server.lowlevel import Server
 
     from molecule_runtime.mcp.push import PushSender
 

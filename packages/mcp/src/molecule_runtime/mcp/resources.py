@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import anyio
-from mcp import types
+import mcp_types as types
 
 from molecule_runtime.core.errors import PlatformError
 from molecule_runtime.core.redaction import redact_text

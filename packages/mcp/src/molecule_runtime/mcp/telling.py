@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
-from mcp import MCPError, types
+import mcp_types as types
 from mcp.server.subscriptions import ResourcesListChanged, ResourceUpdated
+from mcp.shared.exceptions import MCPError
 
 from molecule_runtime.mcp.changes import WORKSPACES
 from molecule_runtime.mcp.client_logs import MAX_WAITING, Entry, Forward, reaches

@@ -17,7 +17,7 @@ from os import fstat
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
-from mcp import types
+import mcp_types as types
 from mcp.shared.message import SessionMessage
 
 from molecule_runtime.mcp.wire import MAX_LINE, Intake, Line, TooLong, Wire
