@@ -87,9 +87,22 @@ class Session:
 
     client: Client
     pid: int
+    patience: anyio.CancelScope
+
+    def go_on(self) -> None:
+        """Begin to count anew: the deadline is for one step, since a long test on a busy machine has many."""
+        self.patience.deadline = anyio.current_time() + 2 * SECONDS
 
     async def call(self, tool: str, **arguments: Any) -> CallToolResult:
+        self.go_on()
         return await self.client.call_tool(tool, arguments)
+
+    async def message(self) -> Any:
+        """Wait for a message as an agent does: it asks again until there is one."""
+        with anyio.fail_after(SECONDS):
+            while "activity_id" not in (found := await self.json("wait_for_message", timeout_secs=20)):
+                pass
+        return found
 
     async def text(self, tool: str, **arguments: Any) -> str:
         result = await self.call(tool, **arguments)
@@ -117,9 +130,16 @@ async def session(where: Place, *, mode: str = "auto", **options: Any) -> AsyncG
     # The client keeps the process to itself; a shell that becomes the process leaves its number.
     script = f"echo $$ > {shlex.quote(str(pid_file))}; exec {shlex.join([sys.executable, *MODULE])}"
     server = StdioServerParameters(command="/bin/sh", args=["-c", script], env=where.environ)
-    with anyio.fail_after(2 * SECONDS), where.log.open("a", encoding="utf-8") as log:
+    with anyio.fail_after(2 * SECONDS) as patience, where.log.open("a", encoding="utf-8") as log:
         async with Client(stdio_client(server, errlog=log), mode=mode, **options) as client:
-            yield Session(client, int(await anyio.Path(pid_file).read_text()))
+            yield Session(client, int(await anyio.Path(pid_file).read_text()), patience)
+            patience.deadline = anyio.current_time() + 2 * SECONDS
+
+
+def tool_call(request_id: int, tool: str, **arguments: Any) -> dict[str, Any]:
+    """The request that calls a tool."""
+    params = {"name": tool, "arguments": arguments}
+    return {"jsonrpc": "2.0", "id": request_id, "method": "tools/call", "params": params}
 
 
 def text_of(result: CallToolResult) -> str:
@@ -164,8 +184,7 @@ class Lines:
         return dict(answer["result"])
 
     async def call(self, request_id: int, tool: str, **arguments: Any) -> None:
-        params = {"name": tool, "arguments": arguments}
-        await self.send({"jsonrpc": "2.0", "id": request_id, "method": "tools/call", "params": params})
+        await self.send(tool_call(request_id, tool, **arguments))
 
     async def end(self) -> int:
         with anyio.fail_after(self.patience):

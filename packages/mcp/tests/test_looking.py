@@ -9,7 +9,7 @@ import anyio
 import pytest
 from tests.support.tenants import Member, Tenant
 
-from molecule_runtime.mcp import cli
+from molecule_runtime.mcp import cli, status_command
 
 from .processes import SECONDS, one, online, session
 
@@ -24,6 +24,9 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    # How long a person waits for a platform depends on no test's machine.
+    monkeypatch.setattr(status_command, "ANSWER_SECONDS", SECONDS)
+
     async def run(where: Place, *arguments: str) -> tuple[int, str, str]:
         for name, value in where.environ.items():
             monkeypatch.setenv(name, value)
@@ -36,16 +39,15 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
     return run
 
 
-async def test_a_person_sees_who_serves_and_what_waits_and_has_a_message_handed_out_anew(
+async def test_a_person_sees_who_serves_and_what_waits(
     acme: Tenant, tmp_path: Path, command: Callable[..., Any]
 ) -> None:
     lead, ours = await acme.family()
     where = one(tmp_path / "p", acme.url, ours)
     async with session(where) as mcp:
         await online(acme, ours)
-        await acme.message(lead, ours, "first \x1b[31mred")
-        got = await mcp.json("wait_for_message", timeout_secs=20)
-        identifier = got["activity_id"]
+        await acme.message(lead, ours, "first")
+        await mcp.message()
 
         code, out, _ = await command(where, "status", "--json")
         (row,) = json.loads(out)["workspaces"]
@@ -56,6 +58,18 @@ async def test_a_person_sees_who_serves_and_what_waits_and_has_a_message_handed_
         head, line = out.splitlines()
         assert head.split() == ["WORKSPACE", "NAME", "PLATFORM", "STATUS", "SERVED", "BY", "INBOX", "OLDEST"]
         assert f"online  process {mcp.pid}" in line
+
+
+async def test_a_person_reads_a_message_and_has_it_handed_out_anew_when_it_was_popped(
+    acme: Tenant, tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    lead, ours = await acme.family()
+    where = one(tmp_path / "p", acme.url, ours)
+    async with session(where) as mcp:
+        await online(acme, ours)
+        await acme.message(lead, ours, "first \x1b[31mred")
+        got = await mcp.message()
+        identifier = got["activity_id"]
 
         code, out, _ = await command(where, "inbox", "list")
         assert code == 0
@@ -71,7 +85,7 @@ async def test_a_person_sees_who_serves_and_what_waits_and_has_a_message_handed_
         assert (popped["activity_id"], popped["state"]) == (identifier, "popped")
         code, out, _ = await command(where, "inbox", "requeue", identifier)
         assert (code, "handed out anew" in out) == (0, True)
-        again = await mcp.json("wait_for_message", timeout_secs=20)
+        again = await mcp.message()
         assert (again["activity_id"], again["text"]) == (identifier, got["text"])
 
     code, _, err = await command(where, "inbox", "show", "no-such-message")

@@ -186,7 +186,7 @@ async def test_a_session_hears_of_what_it_subscribed_to_until_it_unsubscribes(ac
                     case _:
                         pass
         await mcp.client.unsubscribe_resource(inbox_uri(ours.id))  # pyright: ignore[reportDeprecated]
-        got = await mcp.json("wait_for_message", timeout_secs=20)
+        got = await mcp.message()
         while news.statistics().current_buffer_used:
             news.receive_nowait()
         await mcp.json("inbox_pop", activity_id=got["activity_id"])

@@ -95,7 +95,7 @@ async def test_a_call_that_waits_delays_nothing_else_and_can_be_cancelled(
             group.cancel_scope.cancel()
         # Those who were cancelled take no message any more.
         await acme.message(lead, ours, "for whom?")
-        assert (await mcp.json("wait_for_message", timeout_secs=20))["text"] == "for whom?"
+        assert (await mcp.message())["text"] == "for whom?"
     assert ended == []
 
 
@@ -105,7 +105,7 @@ async def test_a_message_survives_a_kill_and_is_gone_only_when_it_was_popped(acm
     async with session(where) as mcp:
         await online(acme, ours)
         await acme.message(lead, ours, "remember me")
-        first = await mcp.json("wait_for_message", timeout_secs=20)
+        first = await mcp.message()
         await mcp.kill()
     assert (first["text"], first["kind"], first["peer_id"], first["peer_name"]) == (
         "remember me",
@@ -121,7 +121,7 @@ async def test_a_message_survives_a_kill_and_is_gone_only_when_it_was_popped(acm
     async with session(where) as mcp:
         await online(acme, ours)
         await acme.message(lead, ours, "and me")
-        assert (await mcp.json("wait_for_message", timeout_secs=20))["text"] == "and me"
+        assert (await mcp.message())["text"] == "and me"
         assert [message["text"] for message in await mcp.json("inbox_peek")] == ["and me"]
 
 
@@ -147,7 +147,7 @@ async def test_one_tenant_that_refuses_its_token_leaves_the_other_at_work(
         assert set(structured["problems"]) == {ours.id}
         assert "refused the token" in text_of(listed)
         await globex.message(boss, theirs, "still there?")
-        message = await mcp.json("wait_for_message", timeout_secs=20)
+        message = await mcp.message()
         assert (message["text"], message["arrival_workspace_id"]) == ("still there?", theirs.id)
         unnamed = await mcp.call("send_message_to_user", message="hi")
         assert unnamed.is_error
@@ -183,7 +183,7 @@ async def test_a_platform_that_is_down_at_the_start_is_found_when_it_is_up(tmp_p
         async with tenant(tmp_path / "data", port=int(url.rpartition(":")[2])) as again:
             await online(again, ours)
             await again.message(lead, ours, "good morning")
-            assert (await mcp.json("wait_for_message", timeout_secs=20))["text"] == "good morning"
+            assert (await mcp.message())["text"] == "good morning"
 
 
 async def test_a_delegation_tells_its_progress_and_brings_the_reply_in_a_boundary(acme: Tenant, tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ async def test_messages_arrive_where_heartbeats_are_turned_off(acme: Tenant, tmp
     await acme.http.post("/registry/register", json=body, headers=bearer(ours))
     await acme.message(lead, ours, "hello")
     async with session(one(tmp_path / "p", acme.url, ours, MOLECULE_MCP_DISABLE_HEARTBEAT="1")) as mcp:
-        assert (await mcp.json("wait_for_message", timeout_secs=20))["text"] == "hello"
+        assert (await mcp.message())["text"] == "hello"
     assert b"POST /registry/register" not in acme.sent
 
 
