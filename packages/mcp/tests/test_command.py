@@ -13,7 +13,7 @@ import pytest
 from tests.support.tenants import Member
 
 from molecule_runtime.core.config import FILE_NAME, load_config
-from molecule_runtime.mcp.opening import load_permissions
+from molecule_runtime.mcp.opening import load_configured
 
 from .processes import INITIALIZE, INITIALIZED, MODULE, Place, one, place, several
 
@@ -161,7 +161,7 @@ def test_a_configuration_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / FILE_NAME
     for text in ("rbac:\n  roles: [read-only]\n", "", "name: mine\n"):
         path.write_text(text)
-        permissions = load_permissions(tmp_path, {})
+        permissions = load_configured(tmp_path, {}).permissions
         assert path.read_text() == text
         assert permissions.allows("delegate") is ("read-only" not in text)
 
@@ -173,7 +173,7 @@ def test_a_configuration_that_cannot_be_read_allows_only_reading(
     tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / FILE_NAME).write_bytes(content)
-    permissions = load_permissions(tmp_path, {})
+    permissions = load_configured(tmp_path, {}).permissions
     assert not permissions.allows("delegate")
     assert not permissions.allows("approve")
     assert permissions.allows("memory.read")
@@ -182,9 +182,9 @@ def test_a_configuration_that_cannot_be_read_allows_only_reading(
 
 def test_a_folder_that_cannot_hold_a_configuration_allows_only_reading(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert not load_permissions(tmp_path / "file", {}).allows("delegate")
+    assert not load_configured(tmp_path / "file", {}).permissions.allows("delegate")
     (tmp_path / FILE_NAME).mkdir()
-    assert not load_permissions(tmp_path, {}).allows("delegate")
+    assert not load_configured(tmp_path, {}).permissions.allows("delegate")
 
 
 def test_every_line_of_a_file_as_stdin_is_answered(tmp_path: Path) -> None:

@@ -86,58 +86,58 @@ async def open_process(settings: McpSettings, environ: Mapping[str, str] | None 
         # After all that its work needs, so that it ends before that.
         background = await stack.enter_async_context(Background())
         supervisor = Supervisor(settings, served, store=store, inbox=inbox, changes=changes, environ=environ)
+        configured = await anyio.to_thread.run_sync(load_configured, settings.config_dir, environ)
         context = ToolContext(
             clients=served,
             journal=journal,
-            permissions=await anyio.to_thread.run_sync(load_permissions, settings.config_dir, environ),
+            permissions=configured.permissions,
             inbox=inbox,
             identity=_identity(settings, environ),
             delegation_timeout=settings.delegation_timeout,
             max_wait=settings.max_wait,
             background=background,
             came_through=settings.came_through,
-            tier=await anyio.to_thread.run_sync(load_tier, settings.config_dir, environ),
+            tier=configured.tier,
             state_dir=settings.state_dir,
             files_root=settings.files_root,
             audit=audit,
-            sandbox=await anyio.to_thread.run_sync(load_sandbox, settings.config_dir, environ),
+            sandbox=configured.sandbox,
             telemetry=settings.telemetry,
             served_status=supervisor.summary,
         )
         yield Opened(context=context, supervisor=supervisor, inbox=inbox, changes=changes)
 
 
-def load_permissions(folder: Path, environ: Mapping[str, str] | None = None) -> Permissions:
-    """Return the permissions of `config.yaml`, written with the role `operator` where there is none yet.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configured:
+    """What `config.yaml` says about the tools.
 
-    A configuration that cannot be read gives read-only permissions and a warning: the gate fails closed.
+    Attributes:
+        permissions: read-only where it cannot be read: the gate fails closed.
+        tier: of the workspace, else that of the environment.
+        sandbox: None where it cannot be read.
     """
+
+    permissions: Permissions
+    tier: int
+    sandbox: Sandbox | None
+
+
+def load_configured(folder: Path, environ: Mapping[str, str] | None = None) -> Configured:
+    """Read `config.yaml`, written with the role `operator` where there is none yet. What is wrong with it is logged."""
     path = folder / FILE_NAME
     try:
         if not path.exists():
             write_private(path, DEFAULT_CONFIG)
-        return Permissions.from_config(load_config(folder, environ).rbac)
+        config = load_config(folder, environ)
     except (ConfigurationError, OSError) as exc:
         logger.warning("the tools are read-only, since the roles of this workspace are not readable: %s", exc)
-        return Permissions.read_only()
-
-
-def load_tier(folder: Path, environ: Mapping[str, str] | None = None) -> int:
-    """Return the tier of `config.yaml`, else that of the environment."""
-    try:
-        return tier_of(load_config(folder, environ), environ)
-    except ConfigurationError:
-        # load_permissions has said so already.
-        return tier_of(None, environ)
-
-
-def load_sandbox(folder: Path, environ: Mapping[str, str] | None = None) -> Sandbox | None:
-    """Return the sandbox of `config.yaml`; None where that cannot be read."""
-    try:
-        return Sandbox.from_config(load_config(folder, environ).sandbox, environ)
-    except ConfigurationError:
-        # load_permissions has said so already.
-        return None
+        return Configured(permissions=Permissions.read_only(), tier=tier_of(None, environ), sandbox=None)
+    return Configured(
+        permissions=Permissions.from_config(config.rbac),
+        tier=tier_of(config, environ),
+        sandbox=Sandbox.from_config(config.sandbox, environ),
+    )
 
 
 def _identity(settings: McpSettings, environ: Mapping[str, str] | None) -> RuntimeIdentity:

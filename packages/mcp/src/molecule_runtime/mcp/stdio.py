@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 
     from molecule_runtime.mcp.launch import Begun
     from molecule_runtime.mcp.settings import McpSettings
+    from molecule_runtime.mcp.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
+
+HEAD_START_SECONDS = 0.25
+"""For the first answer, before the work of the workspaces begins: it would compete for the interpreter while the client waits."""
 
 TELEMETRY_SECONDS = 0.7
 """For the last spans and metrics; within `CLOSING_SECONDS`."""
@@ -40,7 +44,6 @@ async def serve_stdio(
         begun: the session that answered before this was loaded; None to begin one.
     """
     async with open_process(settings, environ) as opened, anyio.create_task_group() as background:
-        background.start_soon(opened.supervisor.run)
         background.start_soon(_stop_on_signal, background.cancel_scope)
         server = create_server(settings, opened)
         experimental: dict[str, dict[str, Any]] | None = None
@@ -52,11 +55,18 @@ async def serve_stdio(
         options = server.create_initialization_options(experimental_capabilities=experimental)
         streams = session_streams() if begun is None else session_streams(begun.intake, begun.replay())
         async with streams as (incoming, answers):
+            background.start_soon(_supervise, opened.supervisor, answers.first)
             await server.run(incoming, answers, options)
         leave_within(CLOSING_SECONDS)
         background.cancel_scope.cancel()
     if settings.telemetry.is_on():
         await anyio.to_thread.run_sync(settings.telemetry.shutdown, TELEMETRY_SECONDS)
+
+
+async def _supervise(supervisor: Supervisor, first_answer: anyio.Event) -> None:
+    with anyio.move_on_after(HEAD_START_SECONDS):
+        await first_answer.wait()
+    await supervisor.run()
 
 
 async def _stop_on_signal(session: anyio.CancelScope) -> None:

@@ -80,6 +80,8 @@ class Answers:
         self._changed = anyio.Event()
         self._replayed: dict[types.RequestId, bytes] = {}
         self._turn = anyio.Lock()
+        self.first = anyio.Event()
+        """Set when the client got its first answer from this session."""
         self._ready: select.poll | None = None
         if stat.S_ISFIFO(fstat(wire.writing).st_mode):
             self._ready = select.poll()
@@ -124,6 +126,7 @@ class Answers:
                     )
             else:
                 await self.write(data)
+                self.first.set()
             self._settle(message.id)
         else:
             await self.write(data)
