@@ -23,7 +23,7 @@ from molecule_runtime.mcp.http_gate import MAX_BODY, RETRY_SECONDS, Gate
 from molecule_runtime.mcp.http_server import MAX_SESSIONS, HttpOptions
 from molecule_runtime.mcp.http_token import TOKEN_FILE, load_token
 
-from .processes import one
+from .processes import one, online
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -358,6 +358,8 @@ async def test_a_waiting_call_without_a_session_ends_with_its_client(acme: Tenan
     lead, ours = await acme.family()
     where = one(tmp_path / "p", acme.url, ours)
     async with served(where.environ, where.log) as running, running.http() as http:
+        # Only a workspace that has registered is known to poll.
+        await online(acme, ours)
         call = {"name": "wait_for_message", "arguments": {"timeout_secs": 40}}
         wait = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
         async with anyio.create_task_group() as group:

@@ -7,6 +7,7 @@ one, its own, and the bearer token is needed for everything but `GET /health`.
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
@@ -15,6 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, Response
 
 from molecule_runtime.core.bearer import bearer_matches, bearer_of
+from molecule_runtime.mcp.http_streams import OpenStreams
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -50,6 +52,7 @@ class Gate:
         single: serves a request of an older version that belongs to no session. Clients that only list the tools of a sidecar send
             `tools/list` so (contract `consumers.md` 1.2.9).
         full: what is wrong and what to do about it, where no further session may be opened.
+        streams: is told which sessions have a stream open.
     """
 
     def __init__(
@@ -61,11 +64,13 @@ class Gate:
         sessions: ASGIApp,
         single: ASGIApp,
         full: tuple[str, str] = ("too many sessions are open", "come again"),
+        streams: OpenStreams | None = None,
     ) -> None:
         self._token = token
         self._hosts = frozenset(hosts)
         self._port = port
-        self._sessions = _Sessions(sessions, _refused(503, *full, headers={"Retry-After": str(RETRY_SECONDS)}))
+        refusal = _refused(503, *full, headers={"Retry-After": str(RETRY_SECONDS)})
+        self._sessions = _Sessions(sessions, refusal, streams or OpenStreams())
         self._single = single
         self._closed = False
 
@@ -140,23 +145,29 @@ class Gate:
 
 
 class _Sessions:
-    """The part that keeps sessions, with a refusal that says more than the SDK's own: when to come again, and what else helps."""
+    """The part that keeps sessions: a session too many learns when to come again and what else helps, and open streams are noted."""
 
-    def __init__(self, app: ASGIApp, full: Response) -> None:
+    def __init__(self, app: ASGIApp, full: Response, streams: OpenStreams) -> None:
         self._app = app
         self._full = full
+        self._streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        session_id = Headers(scope=scope).get(_SESSION, "") if scope["method"] == "GET" else ""
         refused = False
+        with ExitStack() as until_the_end:
 
-        async def watch(message: Message) -> None:
-            nonlocal refused
-            # The SDK's only reason for it: another session cannot be opened.
-            refused = refused or (message["type"] == "http.response.start" and message["status"] == 503)
-            if not refused:
-                await send(message)
+            async def watch(message: Message) -> None:
+                nonlocal refused
+                if message["type"] == "http.response.start":
+                    # The SDK's only reason for 503: another session cannot be opened.
+                    refused = message["status"] == 503
+                    if session_id and message["status"] == 200:
+                        until_the_end.enter_context(self._streams.held(session_id))
+                if not refused:
+                    await send(message)
 
-        await self._app(scope, receive, watch)
+            await self._app(scope, receive, watch)
         if refused:
             await self._full(scope, receive, send)
 

@@ -23,8 +23,10 @@ from molecule_runtime.core.errors import ConfigurationError
 from molecule_runtime.core.identity import is_loopback
 from molecule_runtime.mcp.errors import ListenError
 from molecule_runtime.mcp.http_gate import LOOPBACK_NAMES, MAX_BODY, MCP_PATH, Gate
+from molecule_runtime.mcp.http_streams import OpenStreams
 from molecule_runtime.mcp.http_token import HttpToken, load_token
 from molecule_runtime.mcp.opening import open_process
+from molecule_runtime.mcp.push_session import bind
 from molecule_runtime.mcp.server import create_server
 
 if TYPE_CHECKING:
@@ -106,6 +108,11 @@ async def serve_http(settings: McpSettings, options: HttpOptions, environ: Mappi
         async with open_process(settings, environ) as opened, anyio.create_task_group() as background:
             background.start_soon(opened.supervisor.run)
             server = create_server(settings, opened)
+            streams = OpenStreams()
+            if opened.inbox is not None:
+                choice = settings.push.of_the_client_alone()
+                server.experimental = choice.capabilities
+                bind(server, opened.inbox, choice, background, streams)
             sessions = StreamableHTTPSessionManager(
                 server,
                 session_idle_timeout=options.idle_seconds,
@@ -121,6 +128,7 @@ async def serve_http(settings: McpSettings, options: HttpOptions, environ: Mappi
                 port=port,
                 sessions=sessions.handle_request,
                 single=single.handle_request,
+                streams=streams,
                 full=(
                     f"{options.max_sessions} sessions are open, and no more may be",
                     f"end one that is done with (DELETE {MCP_PATH}), or come again: "

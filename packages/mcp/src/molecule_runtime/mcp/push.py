@@ -11,7 +11,7 @@ import json
 import logging
 import re
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import anyio
 
@@ -30,6 +30,29 @@ if TYPE_CHECKING:
     from molecule_runtime.tools import InboxMessage
 
     Send = Callable[[str, Mapping[str, Any]], Awaitable[None]]
+
+
+class Reach(Protocol):
+    """Whether a client can be told anything now."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether what is sent now arrives."""
+        ...
+
+    async def until_open(self) -> None:
+        """Wait until it does."""
+        ...
+
+
+class Always:
+    """The reach of a client whose stream is there as long as its session."""
+
+    is_open = True
+
+    async def until_open(self) -> None:
+        """Return at once."""
+
 
 logger = logging.getLogger(__name__)
 
@@ -67,17 +90,20 @@ class PushSender:
         self._choice = choice
         self._opened = anyio.Event()
         self._send: Send | None = None
+        self._reach: Reach = Always()
         self._method: str | None = None
 
-    def open(self, send: Send, client_name: str) -> None:
+    def open(self, send: Send, client_name: str, reach: Reach | None = None) -> None:
         """Begin to push: the client has said that it is ready.
 
         Args:
             send: sends a notification, by method and params; waits while the client does not read.
             client_name: what the client calls itself; `""` where it does not.
+            reach: when the client can be reached; None for as long as `send` works.
         """
         if not self._opened.is_set():
             self._send = send
+            self._reach = reach or Always()
             self._method = self._choice.method(client_name)
             self._opened.set()
 
@@ -95,6 +121,7 @@ class PushSender:
 
     async def _push(self, send: Send, method: str) -> bool:
         """Push one message, or wait until there may be one; False when the client is gone."""
+        await self._reach.until_open()
         news = self._inbox.news
         if self._inbox.is_awaited:
             await anyio.sleep(AWAITED_SECONDS)
@@ -116,6 +143,9 @@ class PushSender:
             logger.debug("the client is gone; what was to be pushed stays in the inbox")
             await self._inbox.release(mailbox, message.activity_id)
             return False
+        if not self._reach.is_open:
+            # It went in between, and what was sent with it.
+            await self._inbox.release(mailbox, message.activity_id)
         return True
 
 

@@ -53,6 +53,10 @@ class PushChoice:
         named = next((host for host in METHODS if host in lowered), "")
         return METHODS.get(named or self.marked)
 
+    def of_the_client_alone(self) -> PushChoice:
+        """Return the choice for clients that did not start this process: its variables say nothing about them."""
+        return PushChoice(self.fixed)
+
     @property
     def capabilities(self) -> dict[str, dict[str, Any]]:
         """Return the experimental capabilities of the handshake.

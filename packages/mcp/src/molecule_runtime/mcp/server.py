@@ -65,7 +65,13 @@ CACHE_HINTS: Final[dict[CacheableMethod, CacheHint]] = {
 
 
 class MoleculeServer(Server[Any]):
-    """The SDK's server, which says by itself that its list of resources changes."""
+    """The SDK's server, which says by itself that its list of resources changes.
+
+    Attributes:
+        experimental: announced in every handshake for which the transport names nothing else.
+    """
+
+    experimental: dict[str, dict[str, Any]] | None = None
 
     def create_initialization_options(
         self,
@@ -75,7 +81,9 @@ class MoleculeServer(Server[Any]):
     ) -> InitializationOptions:
         """Return what a session begins with."""
         return super().create_initialization_options(
-            notification_options or NotificationOptions(resources_changed=True), experimental_capabilities, extensions
+            notification_options or NotificationOptions(resources_changed=True),
+            self.experimental if experimental_capabilities is None else experimental_capabilities,
+            extensions,
         )
 
     def get_capabilities(

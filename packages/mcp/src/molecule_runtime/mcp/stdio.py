@@ -10,7 +10,6 @@ import anyio
 
 from molecule_runtime.mcp.ending import CLOSING_SECONDS, leave_within, stop_signals
 from molecule_runtime.mcp.opening import open_process
-from molecule_runtime.mcp.push import PushSender
 from molecule_runtime.mcp.push_session import bind
 from molecule_runtime.mcp.server import create_server
 from molecule_runtime.mcp.transport import session_streams
@@ -48,9 +47,7 @@ async def serve_stdio(
         server = create_server(settings, opened)
         experimental: dict[str, dict[str, Any]] | None = None
         if opened.inbox is not None:
-            push = PushSender(opened.inbox, settings.push)
-            bind(server, push)
-            background.start_soon(push.run)
+            bind(server, opened.inbox, settings.push, background)
             experimental = settings.push.capabilities
         options = server.create_initialization_options(experimental_capabilities=experimental)
         streams = session_streams() if begun is None else session_streams(begun.intake, begun.replay())
