@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,13 +50,14 @@ class Environment:
 class Uv:
     """The uv command, away from the workspace and its lock."""
 
+    command: str
     folder: Path
 
     def run(self, *arguments: str | Path, cwd: Path | None = None) -> str:
         """Run uv and return what it prints; a refusal fails the test with uv's own words."""
         environment = {name: value for name, value in os.environ.items() if name not in {"UV_LOCKED", "VIRTUAL_ENV"}}
         result = subprocess.run(
-            ["uv", *arguments],
+            [self.command, *arguments],
             cwd=cwd or self.folder,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -97,15 +99,31 @@ class Built:
         return self._environments[dist]
 
 
+def build_requirements() -> list[str]:
+    """Return what builds are pinned to; that the members ask for nothing else is a rule of the architecture."""
+    root = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    pinned: list[str] = root["tool"]["uv"]["build-constraint-dependencies"]
+    return pinned
+
+
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """Build every member, and freeze the third parties of the lock as constraints."""
-    if shutil.which("uv") is None:
+    # `uv run` names itself; what is on the PATH may be a script that looks for it.
+    command = shutil.which(os.environ.get("UV", "uv"))
+    if command is None:
         pytest.skip("uv is not on PATH: the wheels cannot be built (pip install uv)")
     folder = tmp_path_factory.mktemp("packaging")
-    uv = Uv(folder=folder)
-    dist, constraints = folder / "dist", folder / "constraints.txt"
-    uv.run("build", "--all-packages", "--no-sources", "--quiet", "--out-dir", dist, cwd=REPOSITORY)
+    uv = Uv(command=command, folder=folder)
+    dist, constraints, backend = folder / "dist", folder / "constraints.txt", folder / "backend"
+    # The environment that uv would make anew for each of the fourteen artifacts.
+    uv.run("venv", "--quiet", "--python", sys.executable, backend)
+    uv.run("pip", "install", "--quiet", "--python", backend, "--link-mode", "hardlink", *build_requirements())
+    uv.run(
+        *("build", "--all-packages", "--no-sources", "--quiet", "--out-dir", dist),
+        *("--no-build-isolation", "--python", backend),
+        cwd=REPOSITORY,
+    )
     uv.run(
         *("export", "--quiet", "--frozen", "--all-packages", "--no-dev", "--no-emit-workspace", "--no-hashes"),
         *("--output-file", constraints),
