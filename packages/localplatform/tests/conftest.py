@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import httpx
@@ -42,6 +43,13 @@ def settings(tmp_path: Path, clock: Clock) -> LocalSettings:
 
 @pytest.fixture
 async def world(settings: LocalSettings, clock: Clock, anyio_backend: str) -> AsyncGenerator[World]:
+    async with opened(settings, clock) as world:
+        yield world
+
+
+@asynccontextmanager
+async def opened(settings: LocalSettings, clock: Clock) -> AsyncGenerator[World]:
+    """Run a platform whose folder has its tables already."""
     await prepare(settings.data)
     async with serve(settings) as platform, httpx.AsyncClient(base_url=platform.url, trust_env=False) as http:
         yield World(platform, http, clock)

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
+from molecule_runtime.localplatform import LocalSettings
 from molecule_runtime.localplatform.routes import ROUTES
 
+from .conftest import opened
+from .support import Clock
+
 if TYPE_CHECKING:
-    from .support import World
+    from collections.abc import AsyncGenerator
+
+    from .support import Member, World
 
 pytestmark = pytest.mark.anyio
 
@@ -24,14 +31,38 @@ GUARDED = [
 ]
 
 
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Two workspaces that are asked for much and get nothing, so that all may ask the same two."""
+
+    world: World
+    alice: Member
+    bob: Member
+
+
+@pytest.fixture(scope="module")
+async def neighbours(tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -> AsyncGenerator[Neighbours]:
+    clock = Clock()
+    settings = LocalSettings(data=tmp_path_factory.mktemp("auth") / "data", port=0, clock=clock, sweep_interval=3600)
+    async with opened(settings, clock) as world:
+        yield Neighbours(world, await world.create("alice"), await world.create("bob"))
+
+
 def fill(path: str, workspace_id: str) -> str:
     return re.sub(r"{\w+}", "x", path.replace("{id}", workspace_id))
 
 
 @pytest.mark.parametrize(("method", "path"), GUARDED)
-async def test_a_workspace_route_refuses_a_missing_and_a_foreign_token(world: World, method: str, path: str) -> None:
-    alice, bob = await world.create("alice"), await world.create("bob")
-    url = fill(path, alice.id)
+async def test_a_workspace_route_refuses_a_missing_and_a_foreign_token(
+    neighbours: Neighbours, method: str, path: str
+) -> None:
+    world, bob = neighbours.world, neighbours.bob
+    url = fill(path, neighbours.alice.id)
     missing = await world.http.request(method, url, json={})
     unknown = await world.http.request(method, url, json={}, headers={"Authorization": "Bearer not-a-token"})
     assert (missing.status_code, missing.json()["error"]) == (401, MISSING)

@@ -89,7 +89,8 @@ async def answers(folder: Path, many: list[tuple[str, dict[str, Any]]]) -> list[
     options = load_settings(environ)
     with anyio.fail_after(SECONDS):
         async with open_process(options, environ) as opened, Client(create_server(options, opened)) as client:
-            tools = tools_of(opened.context)
+            called = {name for name, _ in many}
+            tools = [tool for tool in tools_of(opened.context) if tool.name in called]
             views: list[View] = [
                 McpView(client),
                 OpenAIView({tool.name: tool for tool in tools}),
