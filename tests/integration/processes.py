@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 import httpx
-from tests.support.warm import WarmProcess, start_host
+from tests.support.warm import WarmProcess, start
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
@@ -63,7 +63,7 @@ async def molecule_local(
 async def molecule_runtime(folder: Path, environ: Mapping[str, str]) -> AsyncGenerator[WarmProcess]:
     """Run a host whose adapter, home and log (`stderr.txt`, which grows with each start) are in a folder."""
     complete = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(folder), **environ}
-    process = start_host([], environ=complete, folder=folder, log=folder / "stderr.txt")
+    process = start("molecule-runtime", environ=complete, folder=folder, log=folder / "stderr.txt")
     try:
         yield process
     finally:

@@ -18,6 +18,7 @@ import httpx2
 from anyio.streams.buffered import BufferedByteReceiveStream
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+from tests.support.warm import open_process
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
@@ -90,17 +91,29 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    environ: Mapping[str, str], log: Path, *flags: str, max_sessions: int | None = None, idle_seconds: float = 1800.0
+    environ: Mapping[str, str],
+    log: Path,
+    *flags: str,
+    cold: bool = False,
+    max_sessions: int | None = None,
+    idle_seconds: float = 1800.0,
 ) -> AsyncGenerator[Served]:
     """Run it on a free port, with nothing but `environ`; whatever is left of it is killed in the end.
 
-    With `max_sessions` it is the same server without the command, which has no options for limits.
+    A cold one is a Python of its own from the beginning. With `max_sessions` it is the same server without the command, which has no options
+    for limits.
     """
-    command = [sys.executable, *MODULE, "--transport", "http", "--port", "0", "--announce-json", *flags]
+    arguments = ["--transport", "http", "--port", "0", "--announce-json", *flags]
+    command = [sys.executable, *MODULE, *arguments] if cold else []
     if max_sessions is not None:
         command = [sys.executable, "-c", LIMITED, str(max_sessions), str(idle_seconds)]
     with log.open("ab") as stderr:
-        process = await anyio.open_process(command, env=environ, stderr=stderr, stdin=subprocess.DEVNULL)
+        if command:
+            process = await anyio.open_process(command, env=environ, stderr=stderr, stdin=subprocess.DEVNULL)
+        else:
+            process = await open_process(
+                "molecule-mcp", arguments, environ=environ, stderr=stderr, stdin=subprocess.DEVNULL
+            )
     async with process:
         try:
             assert process.stdout is not None

@@ -118,11 +118,15 @@ async def _listening(
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        # A task that was cancelled before it began closed nothing; one that was cancelled while it closed has cancelled what the writer
-        # waits for, too.
-        for writer in writers:
-            with contextlib.suppress(asyncio.CancelledError):
-                await closed(writer)
+        # A task that was cancelled before it began closed nothing.
+        await _all_closed(writers)
+
+
+async def _all_closed(writers: list[asyncio.StreamWriter]) -> None:
+    for writer in writers:
+        # A task that was cancelled while it closed has cancelled what the writer waits for, too.
+        with contextlib.suppress(asyncio.CancelledError):
+            await closed(writer)
 
 
 @dataclass(frozen=True)
@@ -239,8 +243,7 @@ async def tenant(data: Path, *, port: int = 0) -> AsyncGenerator[Tenant]:
 
         async with _listening(relay) as relay_port:
             yield Tenant(platform, f"http://127.0.0.1:{relay_port}", http, sent)
-        for writer in opened:
-            await closed(writer)
+        await _all_closed(opened)
 
 
 def bearer(member: Member) -> dict[str, str]:

@@ -1,42 +1,69 @@
-"""`molecule-runtime` processes that are forked from one which has imported it already.
+"""Processes of our commands that are forked from one which has imported everything already.
 
-A host spends over a second of processor time on imports before its first line runs. These are processes of their own all the same, with an
-environment, a folder, signals and an exit code of their own, and they run `main()` as the whole process. How a cold one starts is told by
-the tests of the command (`packages/a2a/tests/test_command.py`), of the demo and of the seeded team.
+A command spends one or two seconds of processor time on imports before it does anything. These are processes of their own all the same,
+with pipes, an environment, a folder, signals and an exit code of their own, and they run `main()` as the whole process. How a cold one
+starts is told by the tests of each command (`test_command.py` in the tests of the wheels, `test_launch.py` in those of mcp), of the demo
+and of the seeded team.
 """
 
 from __future__ import annotations
 
+import asyncio
 import atexit
-import gc
-import importlib
-import json
 import os
+import re
 import select
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
-import time
-from functools import cache
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+from anyio.abc import ByteReceiveStream, Process, UNIXSocketStream
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from io import FileIO
+    from typing import IO
 
 _SECONDS = 90.0
 
 
 class WarmProcess:
-    """A host; its methods are those of `subprocess.Popen`."""
+    """A process; its methods are those of `subprocess.Popen`."""
 
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self.returncode: int | None = None
-        # It stays a zombie until it was waited for here, so the number is its own until then.
-        self._handle = os.pidfd_open(pid)
+    def __init__(
+        self, command: str, arguments: Sequence[str], environ: Mapping[str, str], folder: Path, streams: Sequence[int]
+    ) -> None:
+        """Start it with these descriptors as stdin, stdout and stderr."""
+        request = {
+            "arguments": list(arguments),
+            "environ": dict(environ),
+            "folder": str(folder),
+            "umask": int(re.findall(r"^Umask:\s*(\d+)$", Path("/proc/self/status").read_text(), re.MULTILINE)[0], 8),
+        }
+        self._command = command
         self._lock = threading.Lock()
+        self.returncode: int | None = None
+        self._connection = socket.socket(socket.AF_UNIX)
+        self._connection.connect(_socket_of(command))
+        data = repr(request).encode() + b"\n"
+        self._connection.sendall(data[socket.send_fds(self._connection, [data], streams) :])
+        # The number is its own until its end was told, and the handle for ever.
+        pid, (self._handle,), _, _ = socket.recv_fds(self._connection, 64, 1, socket.MSG_CMSG_CLOEXEC)
+        self.pid = int(pid)
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when it has ended."""
+        return self._connection.fileno()
 
     def poll(self) -> int | None:
         """Return the exit code, if it has ended."""
@@ -48,17 +75,14 @@ class WarmProcess:
         Raises:
             subprocess.TimeoutExpired: it runs on.
         """
-        deadline = time.monotonic() + timeout
-        while (code := self._ended(max(0.0, deadline - time.monotonic()))) is None:
-            if time.monotonic() >= deadline:
-                raise subprocess.TimeoutExpired("molecule-runtime", timeout)
+        if (code := self._ended(timeout)) is None:
+            raise subprocess.TimeoutExpired(self._command, timeout)
         return code
 
     def send_signal(self, number: int) -> None:
         """Send a signal, unless it has ended."""
-        with self._lock:
-            if self.returncode is None:
-                signal.pidfd_send_signal(self._handle, number)
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._handle, number)
 
     def terminate(self) -> None:
         """Send SIGTERM."""
@@ -70,98 +94,171 @@ class WarmProcess:
 
     def _ended(self, seconds: float) -> int | None:
         poller = select.poll()
-        poller.register(self._handle, select.POLLIN)
+        poller.register(self._connection, select.POLLIN)
         ended = poller.poll(seconds * 1000)
         with self._lock:
             if ended and self.returncode is None:
-                self.returncode = _launcher().reap(self.pid)
+                self.returncode = int(self._connection.recv(64))
             return self.returncode
 
     def __del__(self) -> None:
-        """Let go of the handle."""
+        """Let go of the handles."""
+        self._connection.close()
         os.close(self._handle)
 
 
-def start_host(arguments: Sequence[str], *, environ: Mapping[str, str], folder: Path, log: Path) -> WarmProcess:
-    """Run `molecule-runtime` in a folder; what it prints is added to a file."""
-    return _launcher().start(
-        {"arguments": list(arguments), "environ": dict(environ), "folder": str(folder), "log": str(log)}
-    )
+def start(
+    command: str, arguments: Sequence[str] = (), *, environ: Mapping[str, str], folder: Path, log: Path
+) -> WarmProcess:
+    """Run a command in a folder; what it prints is added to a file."""
+    with Path(os.devnull).open("rb") as nothing, log.open("ab") as output:
+        streams = (nothing.fileno(), output.fileno(), output.fileno())
+        return WarmProcess(command, arguments, environ, folder, streams)
 
 
-class _Launcher:
-    """The process that the others are forked from; one for all tests of this one."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__))], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-
-    def start(self, request: dict[str, Any]) -> WarmProcess:
-        return WarmProcess(self._ask(request))
-
-    def reap(self, pid: int) -> int:
-        return self._ask({"reap": pid})
-
-    def close(self) -> None:
-        self._process.communicate()
-
-    def _ask(self, request: dict[str, Any]) -> int:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        with self._lock:
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
-            self._process.stdin.flush()
-            return int(self._process.stdout.readline())
-
-
-@cache
-def _launcher() -> _Launcher:
-    launcher = _Launcher()
-    atexit.register(launcher.close)
-    return launcher
-
-
-def serve() -> None:
-    """Fork a host for each line on stdin, or tell how one ended; ends with stdin."""
-    main = importlib.import_module("molecule_runtime.a2a.cli").main
-    # What `main()` imports when it has found nothing wrong, and what a host then uses.
-    for name in ("boot", "smoke"):
-        importlib.import_module(f"molecule_runtime.a2a.{name}")
-    assert threading.active_count() == 1, "a fork would lose the other threads"
-    gc.freeze()
-    for line in sys.stdin.buffer:
-        request = json.loads(line)
-        if "reap" in request:
-            answer = os.waitstatus_to_exitcode(os.waitpid(request["reap"], 0)[1])
+async def open_process(
+    command: str,
+    arguments: Sequence[str] = (),
+    *,
+    environ: Mapping[str, str],
+    stderr: IO[Any],
+    stdin: int = subprocess.PIPE,
+) -> Process:
+    """Run a command as `anyio.open_process` does, with a pipe from its stdout, and one to its stdin unless that is `DEVNULL`."""
+    with ExitStack() as theirs:
+        sending: UNIXSocketStream | None = None
+        if stdin == subprocess.PIPE:
+            # A socket in both directions, as asyncio has it.
+            ours, other = socket.socketpair()
+            reading = other.detach()
+            sending = await UNIXSocketStream.from_socket(ours)
         else:
-            answer = os.fork()
-            if not answer:
-                _become(request)
-                sys.exit(main())
-        sys.stdout.write(f"{answer}\n")
-        sys.stdout.flush()
+            reading = os.open(os.devnull, os.O_RDONLY)
+        theirs.callback(os.close, reading)
+        readable, writing = os.pipe()
+        theirs.callback(os.close, writing)
+        receiving = await _Output.of(os.fdopen(readable, "rb", buffering=0))
+        streams = (reading, writing, stderr.fileno())
+        folder = Path.cwd()
+        process = await anyio.to_thread.run_sync(WarmProcess, command, arguments, environ, folder, streams)
+        return _Opened(process, sending, receiving)
 
 
-def _become(request: dict[str, Any]) -> None:
-    """Put on what a process gets from whoever starts it."""
-    for path, flags, numbers in (
-        (os.devnull, os.O_RDONLY, (0,)),
-        (request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, (1, 2)),
-    ):
-        opened = os.open(path, flags, 0o666)
-        for number in numbers:
-            os.dup2(opened, number)
-        os.close(opened)
-    os.chdir(request["folder"])
-    os.environ.clear()
-    os.environ.update(request["environ"])
-    sys.argv[:] = ["molecule-runtime", *request["arguments"]]
-    # The folder of this file is first, as that of a script is.
-    sys.path[0:1] = [path for path in request["environ"].get("PYTHONPATH", "").split(os.pathsep) if path]
-    importlib.invalidate_caches()
+def stand_in(command: str, pid_file: Path) -> list[str]:
+    """Return a command line that runs a command for a program that starts it itself; the file tells the number of the process."""
+    # As little as possible of Python: it only passes things on.
+    return [
+        sys.executable,
+        "-I",
+        "-S",
+        str(Path(__file__).with_name("warm_stand_in.py")),
+        _socket_of(command),
+        str(pid_file),
+    ]
 
 
-if __name__ == "__main__":
-    serve()
+class _Output(ByteReceiveStream):
+    """What comes out of a pipe."""
+
+    def __init__(self, reader: asyncio.StreamReader, transport: asyncio.ReadTransport) -> None:
+        self._reader = reader
+        self._transport = transport
+
+    @classmethod
+    async def of(cls, pipe: FileIO) -> _Output:
+        reader = asyncio.StreamReader()
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+        return cls(reader, transport)
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        data = await self._reader.read(max_bytes)
+        if not data:
+            raise anyio.EndOfStream
+        return data
+
+    async def aclose(self) -> None:
+        self._transport.close()
+        await anyio.lowlevel.checkpoint()
+
+
+class _Opened(Process):
+    def __init__(self, process: WarmProcess, stdin: UNIXSocketStream | None, stdout: _Output) -> None:
+        self._process = process
+        self._stdin = stdin
+        self._stdout = stdout
+
+    async def aclose(self) -> None:
+        with anyio.CancelScope(shield=True) as scope:
+            for stream in (self._stdin, self._stdout):
+                if stream is not None:
+                    await stream.aclose()
+            scope.shield = False
+            try:
+                await self.wait()
+            except BaseException:
+                scope.shield = True
+                self.kill()
+                await self.wait()
+                raise
+
+    async def wait(self) -> int:
+        while (code := self._process.poll()) is None:
+            await anyio.wait_readable(self._process)
+        return code
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def send_signal(self, signal: int) -> None:
+        self._process.send_signal(signal)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.poll()
+
+    @property
+    def stdin(self) -> UNIXSocketStream | None:
+        return self._stdin
+
+    @property
+    def stdout(self) -> _Output:
+        return self._stdout
+
+    @property
+    def stderr(self) -> None:
+        return None
+
+
+_launching = threading.Lock()
+_launchers: dict[str, str] = {}
+
+
+def _socket_of(command: str) -> str:
+    """Return the socket of the process that those of a command are forked from; one for all tests of this one."""
+    with _launching:
+        if command not in _launchers:
+            folder = tempfile.mkdtemp(prefix="warm-")
+            path = str(Path(folder) / "socket")
+            launcher = subprocess.Popen(
+                [sys.executable, str(Path(__file__).with_name("warm_launcher.py")), command, path],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+            atexit.register(_end, launcher, folder)
+            assert launcher.stdout is not None
+            assert launcher.stdout.readline(), f"the launcher of {command} does not start"
+            _launchers[command] = path
+        return _launchers[command]
+
+
+def _end(launcher: subprocess.Popen[bytes], folder: str) -> None:
+    launcher.communicate()
+    shutil.rmtree(folder)

@@ -22,7 +22,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from tests.support.in_process import run_main
-from tests.support.warm import WarmProcess, start_host
+from tests.support.warm import WarmProcess, start
 
 from molecule_runtime.a2a import boot, cli
 from molecule_runtime.a2a.settings import load_settings
@@ -315,7 +315,8 @@ async def process(workspace: Workspace, *arguments: str, **changes: str) -> Asyn
     """Run a host as a process that need not import everything first."""
     stderr = workspace.root / "stderr.txt"
     stderr.write_bytes(b"")
-    popen = start_host(arguments, environ=workspace.environ(**changes), folder=workspace.root, log=stderr)
+    environ = workspace.environ(**changes)
+    popen = start("molecule-runtime", arguments, environ=environ, folder=workspace.root, log=stderr)
     async with _until_the_end(Process(popen, stderr)) as host:
         yield host
 

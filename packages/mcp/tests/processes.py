@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import signal
 import sys
 from contextlib import asynccontextmanager
@@ -12,8 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
 from anyio.streams.buffered import BufferedByteReceiveStream
 from mcp import Client, StdioServerParameters, stdio_client
+from tests.support import warm
 from tests.support.tenants import bearer
 
 if TYPE_CHECKING:
@@ -126,10 +127,10 @@ class Session:
 @asynccontextmanager
 async def session(where: Place, *, mode: str = "auto", **options: Any) -> AsyncGenerator[Session]:
     """Run `molecule-mcp` under the official client, over real stdio; `options` are those of the client."""
+    # The client keeps the process to itself.
     pid_file = where.home / "pid"
-    # The client keeps the process to itself; a shell that becomes the process leaves its number.
-    script = f"echo $$ > {shlex.quote(str(pid_file))}; exec {shlex.join([sys.executable, *MODULE])}"
-    server = StdioServerParameters(command="/bin/sh", args=["-c", script], env=where.environ)
+    program, *arguments = await anyio.to_thread.run_sync(warm.stand_in, "molecule-mcp", pid_file)
+    server = StdioServerParameters(command=program, args=arguments, env=where.environ)
     with anyio.fail_after(2 * SECONDS) as patience, where.log.open("a", encoding="utf-8") as log:
         async with Client(stdio_client(server, errlog=log), mode=mode, **options) as client:
             yield Session(client, int(await anyio.Path(pid_file).read_text()), patience)
@@ -192,10 +193,13 @@ class Lines:
 
 
 @asynccontextmanager
-async def lines(where: Place, command: Sequence[str] = MODULE) -> AsyncGenerator[Lines]:
-    """Run a command of this Python; whatever is left of it is killed in the end."""
+async def lines(where: Place, command: Sequence[str] = ()) -> AsyncGenerator[Lines]:
+    """Run `molecule-mcp`, or a command of this Python; whatever is left of it is killed in the end."""
     with where.log.open("ab") as log:
-        process = await anyio.open_process([sys.executable, *command], env=where.environ, stderr=log)
+        if command:
+            process = await anyio.open_process([sys.executable, *command], env=where.environ, stderr=log)
+        else:
+            process = await warm.open_process("molecule-mcp", environ=where.environ, stderr=log)
     async with process:
         try:
             yield Lines(process, where)

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support import warm
 from tests.support.tenants import Member
 
 from molecule_runtime.core.config import FILE_NAME, load_config
@@ -18,6 +19,7 @@ from molecule_runtime.mcp.opening import load_configured
 from .processes import INITIALIZE, INITIALIZED, MODULE, Place, one, place, several
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 NOWHERE = "http://127.0.0.1:9"
@@ -25,9 +27,14 @@ TOKEN = "token-that-nobody-may-see"  # noqa: S105
 ALICE = Member("alice", TOKEN)
 
 
-def command(where: Place, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+COLD = (sys.executable, *MODULE)
+
+
+def command(
+    where: Place, *arguments: str, stdin: str = "", program: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *MODULE, *arguments],
+        [*(program or warm.stand_in("molecule-mcp", where.home / "pid")), *arguments],
         env=where.environ,
         input=stdin,
         capture_output=True,
@@ -38,7 +45,7 @@ def command(where: Place, *arguments: str, stdin: str = "") -> subprocess.Comple
 
 
 def test_without_any_setting_three_lines_say_what_is_missing(tmp_path: Path) -> None:
-    ran = command(place(tmp_path))
+    ran = command(place(tmp_path), program=COLD)
     assert (ran.returncode, ran.stdout) == (2, "")
     lines = ran.stderr.splitlines()
     assert len(lines) == 3
@@ -134,7 +141,7 @@ def test_a_state_folder_that_cannot_be_made_is_a_configuration_error(tmp_path: P
 
 
 def test_help_names_every_variable_and_exit_code_and_needs_no_setting(tmp_path: Path) -> None:
-    ran = command(place(tmp_path), "--help")
+    ran = command(place(tmp_path), "--help", program=COLD)
     assert ran.returncode == 0
     for word in (
         "MOLECULE_WORKSPACES",
@@ -207,7 +214,7 @@ def test_every_line_of_a_file_as_stdin_is_answered(tmp_path: Path) -> None:
     output = tmp_path / "answers"
     with script.open() as stdin, output.open("w") as stdout:
         ran = subprocess.run(
-            [sys.executable, *MODULE],
+            warm.stand_in("molecule-mcp", where.home / "pid"),
             env=where.environ,
             stdin=stdin,
             stdout=stdout,
@@ -239,7 +246,7 @@ def test_a_client_that_reads_no_more_ends_the_process_quietly(tmp_path: Path) ->
     where = one(tmp_path, NOWHERE, ALICE, MOLECULE_MCP_DISABLE_HEARTBEAT="1", MOLECULE_MCP_DISABLE_INBOX="1")
     pipe = subprocess.PIPE
     with subprocess.Popen(
-        [sys.executable, *MODULE], env=where.environ, stdin=pipe, stdout=pipe, stderr=pipe
+        warm.stand_in("molecule-mcp", where.home / "pid"), env=where.environ, stdin=pipe, stdout=pipe, stderr=pipe
     ) as process:
         try:
             assert process.stdin is not None
@@ -264,7 +271,5 @@ def test_no_other_environment_is_needed_than_what_a_plugin_passes(tmp_path: Path
         name: where.environ[name]
         for name in ("WORKSPACE_ID", "PLATFORM_URL", "MOLECULE_WORKSPACE_TOKEN", "CONFIGS_DIR")
     }
-    ran = subprocess.run(
-        [sys.executable, *MODULE], env=variables, input=b"", capture_output=True, timeout=60, check=False, cwd=os.sep
-    )
+    ran = subprocess.run(COLD, env=variables, input=b"", capture_output=True, timeout=60, check=False, cwd=os.sep)
     assert (ran.returncode, ran.stdout) == (0, b"")

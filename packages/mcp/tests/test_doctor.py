@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from tests.support import warm
 from tests.support.tenants import Member, Tenant
 
 from molecule_runtime.mcp import cli
 
-from .processes import MODULE, one
+from .processes import one
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +96,7 @@ async def test_a_client_that_is_set_up_well_is_found_and_its_token_tried(
     # The other way round: the settings of this shell, for people.
     plain = await anyio.to_thread.run_sync(
         lambda: subprocess.run(
-            [sys.executable, *MODULE, "doctor"],
+            [*warm.stand_in("molecule-mcp", home / "pid"), "doctor"],
             env=one(home / "p", acme.url, ours).environ,
             capture_output=True,
             text=True,

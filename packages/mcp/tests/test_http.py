@@ -6,14 +6,15 @@ import json
 import re
 import signal
 import stat
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from mcp import types
-from tests.support.mcp_over_http import INITIALIZE, MODULE, SECONDS, Served, alive, connected, opened, served
+from tests.support import warm
+from tests.support.mcp_over_http import INITIALIZE, SECONDS, Served, alive, connected, opened, served
 from tests.support.tenants import Member, Received, Tenant, http_server
 
 from molecule_runtime.core import registry
@@ -47,7 +48,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -
     """One process for every test that leaves it as it was."""
     folder = tmp_path_factory.mktemp("http")
     where = one(folder, NOWHERE, Member("alice", "t"))
-    async with served(where.environ, where.log) as running:
+    async with served(where.environ, where.log, cold=True) as running:
         yield running
         assert await running.stop() == 0
 
@@ -398,7 +399,8 @@ async def test_it_stops_with_an_open_stream_and_a_tool_that_waits(tmp_path: Path
 async def test_a_port_that_is_taken_is_said_and_nothing_is_started(server: Served, tmp_path: Path) -> None:
     where = one(tmp_path / "p", NOWHERE, Member("alice", "t"))
     port = str(server.announced["port"])
-    command = [sys.executable, *MODULE, "--transport", "http", "--port", port]
+    program = await anyio.to_thread.run_sync(warm.stand_in, "molecule-mcp", tmp_path / "pid")
+    command = [*program, "--transport", "http", "--port", port]
     with anyio.fail_after(SECONDS):
         ended = await anyio.run_process(command, env=where.environ, check=False)
     assert (ended.returncode, ended.stdout) == (1, b"")

@@ -123,7 +123,7 @@ def test_what_anybody_prints_does_not_reach_the_client(where: Place) -> None:
 
 
 async def test_broken_lines_are_answered_and_what_comes_behind_them_too(where: Place) -> None:
-    async with lines(where) as process:
+    async with lines(where, MODULE) as process:
         await process.send(INITIALIZE, b"{broken", b"\xff\xfe", b"", b"[1, 2]", {"jsonrpc": "2.0", "id": 7})
         await process.send(INITIALIZED, {"jsonrpc": "2.0", "id": 9, "method": "tools/list"})
         codes: list[tuple[Any, Any]] = []

@@ -19,7 +19,7 @@ from molecule_runtime.core.version import version_of
 from molecule_runtime.tools.audit import open_ring, verify
 from molecule_runtime.tools.audit.verify import records
 
-from .processes import lines, one, online, place, session, several, text_of
+from .processes import MODULE, lines, one, online, place, session, several, text_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -317,7 +317,8 @@ async def test_a_token_is_nowhere_but_where_it_was_given(acme: Tenant, globex: T
         {"id": theirs.id, "token_file": str(token_file), "platform_url": globex.url},
         LOG_LEVEL="DEBUG",
     )
-    async with lines(where) as process:
+    # Started as clients do it: how that is, is in the arguments.
+    async with lines(where, MODULE) as process:
         await process.hello()
         await online(acme, ours)
         await online(globex, theirs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 import stat
 import subprocess
@@ -89,38 +90,53 @@ def test_a_page_and_its_cursor_are_written_together_or_not_at_all(
     assert (ids(store.peek([BOX], 10)), store.cursor(BOX)) == (["a", "b"], "b")
 
 
-_WRITER = """
-import sys
+_WRITERS = """
+import os, sys
 from pathlib import Path
 from molecule_runtime.mcp.store import InboxStore, Mailbox
 from molecule_runtime.tools import InboxMessage
 
-box = Mailbox("https://acme.example", "ws-1")
-store = InboxStore(Path(sys.argv[1]))
-page = int(store.cursor(box) or -1) + 1
-while True:
-    messages = [
-        InboxMessage(activity_id=f"{page}-{part}", text="x" * 2000, kind="peer_agent", peer_id="p", method="",
-                     created_at="", arrival_workspace_id="")
-        for part in range(3)
-    ]
-    store.add(box, messages, cursor=str(page))
-    print(page, flush=True)
-    page += 1
+def write():
+    box = Mailbox("https://acme.example", "ws-1")
+    store = InboxStore(Path(sys.argv[1]))
+    page = int(store.cursor(box) or -1) + 1
+    while True:
+        messages = [
+            InboxMessage(activity_id=f"{page}-{part}", text="x" * 2000, kind="peer_agent", peer_id="p", method="",
+                         created_at="", arrival_workspace_id="")
+            for part in range(3)
+        ]
+        store.add(box, messages, cursor=str(page))
+        print(os.getpid(), page, flush=True)
+        page += 1
+
+# A process for each line, all of one that has imported what they need.
+for _ in sys.stdin:
+    if not os.fork():
+        write()
+    os.wait()
+    print("ended", flush=True)
 """
 
 
 def test_after_any_number_of_kills_no_message_is_missing_and_none_is_twice(tmp_path: Path) -> None:
     path = tmp_path / "inbox.db"
     reported = -1
-    for round_number in range(6):
-        with subprocess.Popen([sys.executable, "-c", _WRITER, str(path)], stdout=subprocess.PIPE, text=True) as writer:
-            assert writer.stdout is not None
-            for line in writer.stdout:
-                reported = int(line)
-                if reported >= (round_number + 1) * 5:
-                    writer.kill()
-                    break
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", _WRITERS, str(path)], stdin=pipe, stdout=pipe, text=True) as writers:
+        assert writers.stdin is not None
+        assert writers.stdout is not None
+        for round_number in range(6):
+            writers.stdin.write("\n")
+            writers.stdin.flush()
+            killed = False
+            while (line := writers.stdout.readline()) != "ended\n":
+                writer, page = line.split()
+                reported = int(page)
+                if reported >= (round_number + 1) * 5 and not killed:
+                    os.kill(int(writer), signal.SIGKILL)
+                    killed = True
+            assert killed
     store = InboxStore(path)
     try:
         cursor = store.cursor(BOX)
