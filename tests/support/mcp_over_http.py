@@ -100,8 +100,8 @@ async def served(
 ) -> AsyncGenerator[Served]:
     """Run it on a free port, with nothing but `environ`; whatever is left of it is killed in the end.
 
-    A cold one is a Python of its own from the beginning. With `max_sessions` it is the same server without the command, which has no options
-    for limits.
+    A cold one is a Python of its own from the beginning. With `max_sessions` it is the same server without the command, which has no
+    options for limits.
     """
     arguments = ["--transport", "http", "--port", "0", "--announce-json", *flags]
     command = [sys.executable, *MODULE, *arguments] if cold else []
