@@ -363,6 +363,7 @@ async def test_a_waiting_call_without_a_session_ends_with_its_client(acme: Tenan
         await online(acme, ours)
         call = {"name": "wait_for_message", "arguments": {"timeout_secs": 40}}
         wait = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+        await online(acme, ours)
         async with anyio.create_task_group() as group:
             group.start_soon(lambda: http.post("/mcp", json=wait))
             async with running.http() as other:
