@@ -82,6 +82,9 @@ class ScriptedPlatform:
         self._gates: list[threading.Event] = []
         self._server = _Server(("127.0.0.1", 0), _handler_of(self))
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.connections = 0
+        """That were made so far."""
+        self.open_connections = 0
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         self._thread.start()
 
@@ -113,6 +116,13 @@ class ScriptedPlatform:
         """Wait until a route was asked so many times."""
         await self.until(lambda: len([r for r in self.requests if (r.method, r.path) == (method, path)]) >= count)
         return self.to(method, path)
+
+    def connected(self, change: int) -> None:
+        """Count a connection in or out."""
+        with self._changed:
+            self.connections += max(0, change)
+            self.open_connections += change
+            self._changed.notify_all()
 
     def answer(self, request: Request) -> Answer:
         """Record a request and take the next answer of its route."""
@@ -150,6 +160,14 @@ def _handler_of(platform: ScriptedPlatform) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
+
+        def setup(self) -> None:
+            super().setup()
+            platform.connected(1)
+
+        def finish(self) -> None:
+            super().finish()
+            platform.connected(-1)
 
         def _any(self) -> None:
             parts = urlsplit(self.path)

@@ -6,7 +6,11 @@ travel with a request of another.
 
 from __future__ import annotations
 
+import functools
+import ssl
+import time
 import urllib.request
+from collections import deque
 from typing import TYPE_CHECKING, Literal, cast
 
 import anyio
@@ -15,7 +19,6 @@ import httpx
 from molecule_runtime.core.identity import origin_of
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import AsyncIterator, Callable
     from types import TracebackType
 
@@ -26,8 +29,8 @@ MAX_LONG_PER_ORIGIN = 96
 LONG_SECONDS = 90.0
 """A request that may wait longer than that for its answer is a long one."""
 
-MAX_IDLE_PER_ORIGIN = 3
-"""Kept for the next request; each one is looked at by every request, which costs more than a new connection now and then."""
+MAX_IDLE_PER_ORIGIN = 16
+"""Kept for the next request."""
 IDLE_SECONDS = 30.0
 
 
@@ -46,16 +49,15 @@ class ConnectionPools:
         origin = origin_of(url)
         pool = self._pools.get(origin)
         if pool is None:
-            transport = httpx.AsyncHTTPTransport(
-                verify=self._verification(origin),
-                limits=httpx.Limits(
-                    max_connections=MAX_CONNECTIONS_PER_ORIGIN,
-                    max_keepalive_connections=MAX_IDLE_PER_ORIGIN,
-                    keepalive_expiry=IDLE_SECONDS,
-                ),
+            verification = self._verification(origin) or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            connect = functools.partial(
+                httpx.AsyncHTTPTransport,
+                # Also where it is not used: httpx would make one for each connection.
+                verify=verification,
+                limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=IDLE_SECONDS),
                 proxy=proxy_for(origin),
             )
-            pool = self._pools[origin] = _Pool(transport, lambda: self._forget(origin))
+            pool = self._pools[origin] = _Pool(connect, lambda: self._forget(origin))
         return _Shared(pool)
 
     def verification(self, url: str) -> ssl.SSLContext | None:
@@ -71,7 +73,7 @@ class ConnectionPools:
         """Close every connection, also of requests that are under way."""
         pools, self._pools = list(self._pools.values()), {}
         for pool in pools:
-            await pool.transport.aclose()
+            await pool.aclose()
 
     def _forget(self, origin: str) -> None:
         self._pools.pop(origin, None)
@@ -118,11 +120,17 @@ class _Places:
 
 
 class _Pool:
-    """The connections of one origin, and who uses them."""
+    """The connections of one origin, and who uses them.
 
-    def __init__(self, transport: httpx.AsyncHTTPTransport, forget: Callable[[], None]) -> None:
-        self.transport = transport
+    Each is a transport of its own, for one request at a time: a pool of httpcore looks at all of its connections for every request, and
+    at the idle ones once for each other. The last one used is used next, so that those beyond need end.
+    """
+
+    def __init__(self, connect: Callable[[], httpx.AsyncHTTPTransport], forget: Callable[[], None]) -> None:
         self.places = _Places()
+        self._connect = connect
+        self._connections: set[httpx.AsyncHTTPTransport] = set()
+        self._idle: deque[tuple[float, httpx.AsyncHTTPTransport]] = deque()
         self._forget = forget
         self._users = 0
         self._exchanges = 0
@@ -139,6 +147,34 @@ class _Pool:
             self._forget()
         await self._close_if_unused()
 
+    def take(self) -> httpx.AsyncHTTPTransport:
+        """Return a connection for one request; whoever has it gives it back with `put`."""
+        if self._idle:
+            return self._idle.pop()[1]
+        made = self._connect()
+        self._connections.add(made)
+        return made
+
+    async def put(self, connection: httpx.AsyncHTTPTransport) -> None:
+        """Keep a connection for the next request, or close it where there are enough; close those that nobody needed for long."""
+        now = time.monotonic()
+        # Of those who are in, who has none yet takes one in a moment.
+        awaited = self._exchanges - (len(self._connections) - len(self._idle))
+        self._idle.append((now, connection))
+        while len(self._idle) > max(awaited, MAX_IDLE_PER_ORIGIN) or (
+            self._idle and self._idle[0][0] < now - IDLE_SECONDS
+        ):
+            _, surplus = self._idle.popleft()
+            self._connections.discard(surplus)
+            await surplus.aclose()
+
+    async def aclose(self) -> None:
+        """Close every connection, also of requests that are under way."""
+        connections, self._connections = self._connections, set()
+        self._idle.clear()
+        for connection in connections:
+            await connection.aclose()
+
     def begin(self) -> None:
         """Count a request in."""
         self._exchanges += 1
@@ -150,7 +186,7 @@ class _Pool:
 
     async def _close_if_unused(self) -> None:
         if not self._users and not self._exchanges:
-            await self.transport.aclose()
+            await self.aclose()
 
 
 class _Shared(httpx.AsyncBaseTransport):
@@ -162,17 +198,20 @@ class _Shared(httpx.AsyncBaseTransport):
         pool.enter()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self._pool.begin()
-        place: anyio.Semaphore | None = None
+        pool = self._pool
+        pool.begin()
         try:
-            place = await self._pool.places.take(request)
-            response = await self._pool.transport.handle_async_request(request)
+            place = await pool.places.take(request)
         except BaseException:
-            if place is not None:
-                place.release()
-            await self._pool.end()
+            await pool.end()
             raise
-        response.stream = _Body(response.stream, place, self._pool)
+        turn = _Turn(pool, place, pool.take())
+        try:
+            response = await turn.connection.handle_async_request(request)
+        except BaseException:
+            await turn.end()
+            raise
+        response.stream = _Body(response.stream, turn)
         return response
 
     async def aclose(self) -> None:
@@ -182,15 +221,31 @@ class _Shared(httpx.AsyncBaseTransport):
             await self._pool.leave()
 
 
+class _Turn:
+    """What one request has of its pool."""
+
+    def __init__(self, pool: _Pool, place: anyio.Semaphore, connection: httpx.AsyncHTTPTransport) -> None:
+        self.connection = connection
+        self._pool = pool
+        self._place: anyio.Semaphore | None = place
+
+    async def end(self) -> None:
+        """Give it back; once more changes nothing."""
+        place, self._place = self._place, None
+        if place is not None:
+            place.release()
+            try:
+                await self._pool.put(self.connection)
+            finally:
+                await self._pool.end()
+
+
 class _Body(httpx.AsyncByteStream):
     """The body of an answer, whose end gives the turn of its request back."""
 
-    def __init__(
-        self, stream: httpx.SyncByteStream | httpx.AsyncByteStream, place: anyio.Semaphore, pool: _Pool
-    ) -> None:
+    def __init__(self, stream: httpx.SyncByteStream | httpx.AsyncByteStream, turn: _Turn) -> None:
         self._stream = cast("httpx.AsyncByteStream", stream)
-        self._place: anyio.Semaphore | None = place
-        self._pool = pool
+        self._turn = turn
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for chunk in self._stream:
@@ -198,13 +253,10 @@ class _Body(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         """Close it; once more changes nothing."""
-        place, self._place = self._place, None
         try:
             await self._stream.aclose()
         finally:
-            if place is not None:
-                place.release()
-                await self._pool.end()
+            await self._turn.end()
 
 
 def proxy_for(origin: str) -> str | None:
