@@ -7,13 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.support.tenants import WAIT_SECONDS, Http, Member, Received, Tenant
 
 from molecule_runtime.core import registry
 from molecule_runtime.core.config import RbacConfig
 from molecule_runtime.tools import Permissions, ToolContext, available_tools, dispatch
 from molecule_runtime.tools.permissions import ROLE_PERMISSIONS
-from molecule_runtime.tools.result import MAX_ANSWER_BYTES, MAX_TEXT_BYTES, ToolResult, as_json_list, bounded, fitted
+from molecule_runtime.tools.result import (
+    MAX_ANSWER_BYTES,
+    MAX_TEXT_BYTES,
+    ToolResult,
+    as_json,
+    as_json_list,
+    bounded,
+    fitted,
+)
 
 from .support import context, done, refused, run
 
@@ -314,6 +324,33 @@ def test_no_answer_is_longer_than_a_client_can_read(character: str) -> None:
             assert "[cut: " in sent.text
         elif result.text.startswith("["):
             assert isinstance(json.loads(sent.text), list)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(codec=None)),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+)
+
+
+@given(st.dictionaries(st.text(max_size=8), JSON))
+def test_an_object_is_shown_as_json_with_indents(data: dict[str, Any]) -> None:
+    assert as_json(data).text == json.dumps(data, ensure_ascii=False, indent=2)
+
+
+@given(st.dictionaries(st.text(max_size=8), JSON), st.text(st.characters(codec=None)))
+def test_an_answer_that_fits_is_left_as_it_is_but_for_halves_of_characters(data: dict[str, Any], text: str) -> None:
+    sent = fitted(ToolResult(text=text, structured=data))
+    whole = json.dumps([text, data], ensure_ascii=False)
+    for half in {character for character in whole if "\ud800" <= character <= "\udfff"}:
+        whole = whole.replace(half, "\ufffd")
+    assert json.loads(json.dumps([sent.text, sent.structured], ensure_ascii=False).encode()) == json.loads(whole)
+
+
+def test_what_is_nested_too_deeply_is_cut_however_short_it_is() -> None:
+    deep: Any = "leaf"
+    for _ in range(40):
+        deep = [deep]
+    assert "nested too deeply" in json.dumps(fitted(ToolResult(text="short", structured={"deep": deep})).structured)
 
 
 def test_a_cut_counts_what_is_missing_of_the_whole() -> None:

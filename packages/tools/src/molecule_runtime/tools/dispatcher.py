@@ -127,12 +127,10 @@ async def _dispatch(
     call: Call[Any] = Call(arguments=validated, context=context, progress=progress)
     deadline = _deadline(name, validated, context)
     try:
-        with anyio.fail_after(deadline):
+        with anyio.move_on_after(deadline):
             return await implementation(call)
     except TimeoutError:
-        return _refused(
-            "timeout", f"{name} did not finish within {deadline:.0f} s; what it began may still be going on"
-        )
+        pass  # of the tool's own making
     except MoleculeError as exc:
         return _refused(type(exc).__name__, redact_text(str(exc)))
     except Exception as exc:  # the top of a call: a defect in one tool must cost that call only
@@ -141,6 +139,7 @@ async def _dispatch(
             type(exc).__name__,
             f"{name} failed by a defect of molecule-runtime ({type(exc).__name__}); its log has the details",
         )
+    return _refused("timeout", f"{name} did not finish within {deadline:.0f} s; what it began may still be going on")
 
 
 def _refused(error_type: str, text: str) -> ToolResult:

@@ -202,15 +202,20 @@ def transaction(connection: sqlite3.Connection, *, busy_seconds: float) -> Gener
     Raises:
         sqlite3.OperationalError: others held it for `busy_seconds` (see `is_busy`).
     """
-    connection.execute(f"PRAGMA busy_timeout={busy_seconds * 1000:.0f}")
-    connection.execute("BEGIN IMMEDIATE")
+    if busy_seconds:
+        connection.execute(f"PRAGMA busy_timeout={busy_seconds * 1000:.0f}")
     try:
+        connection.execute("BEGIN IMMEDIATE")
         yield
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+    finally:
+        if busy_seconds:
+            # Who does not want to wait does not have to say so, which costs a statement.
+            connection.execute("PRAGMA busy_timeout=0")
 
 
 def create(connection: sqlite3.Connection) -> None:
