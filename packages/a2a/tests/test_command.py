@@ -298,5 +298,27 @@ def test_the_command_line_loads_neither_the_sdk_nor_a_server() -> None:
     assert said.stdout.strip() == "[]"
 
 
+def test_the_host_loads_nothing_that_it_does_not_use() -> None:
+    unused = (
+        "grpc",
+        "fastapi",
+        "sqlalchemy",
+        "cryptography",
+        "rich",
+        "pygments",
+        "langchain_core",
+        "opentelemetry.sdk",
+        "mcp",
+    )
+    code = (
+        "import sys\n"
+        "from molecule_runtime.core.starting import loading\n"
+        "with loading():\n    import molecule_runtime.a2a.boot\n"
+        f"print([name for name in {unused!r} if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE, check=True)
+    assert ran.stdout.strip() == "[]"
+
+
 def test_the_names_that_other_programs_start_it_by_are_one_function() -> None:
     assert cli.main_sync is cli.main

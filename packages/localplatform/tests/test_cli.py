@@ -278,6 +278,28 @@ def test_help_loads_nothing_that_takes_its_time() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_the_platform_loads_nothing_that_it_does_not_use() -> None:
+    unused = (
+        "a2a",
+        "mcp",
+        "fastapi",
+        "sqlalchemy",
+        "cryptography",
+        "rich",
+        "pygments",
+        "opentelemetry",
+        "starlette.testclient",
+    )
+    code = (
+        "import sys\n"
+        "from molecule_runtime.core.starting import loading\n"
+        "with loading():\n    import molecule_runtime.localplatform.server\n"
+        f"print([name for name in {unused!r} if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout.strip() == "[]"
+
+
 def test_the_data_folder_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from molecule_runtime.localplatform.settings import default_data_folder
 

@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from molecule_runtime.a2a import commands
@@ -16,6 +17,7 @@ from molecule_runtime.a2a.stopping import StopSignal
 from molecule_runtime.core import env, logs
 from molecule_runtime.core.config import load_config
 from molecule_runtime.core.errors import ConfigurationError, MoleculeError
+from molecule_runtime.core.starting import loading
 from molecule_runtime.core.version import version_of
 
 if TYPE_CHECKING:
@@ -105,9 +107,10 @@ def _run(stop: StopSignal, extra: Sequence[str], *, whole_process: bool) -> None
             ) from None
     commands.require_preflight(settings.config_path, config)
     # The SDK and the server take most of a second to import: not for --help and not for a typing error.
-    import anyio
+    with loading() if whole_process else nullcontext():
+        import anyio
 
-    from molecule_runtime.a2a import boot, smoke
+        from molecule_runtime.a2a import boot, smoke
 
     with logs.bind(workspace_id=settings.target.id):
         if smoke.is_smoke_mode():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from molecule_runtime.core import console, logs
 from molecule_runtime.core.errors import ConfigurationError
 from molecule_runtime.core.secretfile import write_private
+from molecule_runtime.core.starting import loading
 from molecule_runtime.localplatform.commands import options
 from molecule_runtime.localplatform.commands.remote import ENDPOINT_FILE, ORG_FILE
 from molecule_runtime.localplatform.errors import SeedError
@@ -106,10 +108,12 @@ molecule-local up --host 0.0.0.0 --allow-host host.docker.internal --url-rule pr
 
 def run(args: argparse.Namespace) -> int:
     """Run the platform until SIGINT or SIGTERM."""
-    import anyio
-
     if args.seed_schema:
         return _print_schema()
+    with loading():
+        import anyio
+
+        importlib.import_module("molecule_runtime.localplatform.server")
     logs.configure(default_level="WARNING" if args.json else "INFO")
     # It says when it starts and stops, which we say ourselves.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
