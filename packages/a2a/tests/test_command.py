@@ -61,7 +61,7 @@ def complaint(log: str) -> str:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_stops_the_host_cleanly(make_workspace: Make, number: signal.Signals) -> None:
     workspace = make_workspace()
-    async with command(workspace) as host:
+    async with process(workspace) as host:
         await ready(workspace)
         host.popen.send_signal(number)
         assert await host.exit_code() == 0
@@ -132,7 +132,7 @@ async def test_a_turn_that_does_not_end_is_cancelled_and_its_sender_told(
 async def test_a_second_signal_ends_the_host_at_once(make_workspace: Make, platform: FakePlatform) -> None:
     workspace = make_workspace(GATED_ANSWER)
     waiting, _ = platform.gate("turn")
-    async with command(workspace) as host, anyio.create_task_group() as tasks:
+    async with process(workspace) as host, anyio.create_task_group() as tasks:
         await ready(workspace)
 
         async def talk() -> None:
@@ -157,7 +157,7 @@ async def test_a_host_ends_although_the_adapter_left_a_thread_behind(make_worksp
             threading.Thread(target=threading.Event().wait).start()""",
     )
     workspace = make_workspace(source)
-    async with command(workspace) as host:
+    async with process(workspace) as host:
         await ready(workspace)
         host.popen.send_signal(signal.SIGTERM)
         assert await host.exit_code() == 0
@@ -165,13 +165,14 @@ async def test_a_host_ends_although_the_adapter_left_a_thread_behind(make_worksp
 
 async def test_arguments_that_nobody_knows_are_tolerated(make_workspace: Make) -> None:
     workspace = make_workspace()
-    async with command(workspace, "--channel", "x", "positional") as host:
+    async with process(workspace, "--channel", "x", "positional") as host:
         await ready(workspace)
         assert "ignoring 3 argument(s)" in host.log()
 
 
 async def test_the_log_goes_to_stderr_in_the_format_that_is_asked_for(make_workspace: Make) -> None:
     workspace = make_workspace(config="observability: {log_level: WARNING}")
+    # The installed command, with whatever its imports have to say.
     async with command(workspace) as host:
         await ready(workspace)
         host.popen.send_signal(signal.SIGTERM)
@@ -240,7 +241,7 @@ async def test_a_config_file_that_may_not_be_read_is_one_clear_line(make_workspa
 async def test_a_port_that_is_taken_is_one_clear_line(make_workspace: Make, platform: FakePlatform) -> None:
     workspace = make_workspace()
     with socket.create_server(("127.0.0.1", workspace.port)):
-        async with command(workspace) as host:
+        async with process(workspace) as host:
             assert await host.exit_code() == 1
             assert f"a2a.port {workspace.port} is taken" in complaint(host.log())
     assert platform.registrations == []

@@ -138,8 +138,9 @@ ADVERSARIAL = [
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("unit", ADVERSARIAL, ids=[str(index) for index in range(len(ADVERSARIAL))])
-def test_two_megabytes_of_near_misses_are_done_in_one_pass(unit: str) -> None:
-    text = unit * (2_000_000 // len(unit)) + f" A_TOKEN={SHORT}"
+def test_half_a_megabyte_of_near_misses_is_done_in_one_pass(unit: str) -> None:
+    # Work that grows with the square would take minutes.
+    text = unit * (500_000 // len(unit)) + f" A_TOKEN={SHORT}"
     found = redact(text).text
     assert SHORT not in found
     assert found[-60:].partition("[REDACTED:")[2].endswith("]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -43,11 +44,13 @@ THREE_LINES = """
 
 
 def run_pytest(folder: Path, adapter: str) -> subprocess.CompletedProcess[str]:
+    """Run pytest without the plugins that happen to be installed here, which take longer than the suite."""
     (folder / "adapter.py").write_text(textwrap.dedent(adapter))
     (folder / "test_adapter.py").write_text(textwrap.dedent(THREE_LINES))
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "-rs", "test_adapter.py"],
         cwd=folder,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
         timeout=100,

@@ -6,21 +6,19 @@ import contextlib
 import os
 import socket
 import subprocess
-import sys
 import textwrap
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
+from tests.support.warm import WarmProcess, start
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
-
-COMMAND = Path(sys.executable).with_name("molecule-runtime")
 
 ADAPTER = '''
     """An agent that does what it is told, one word and its argument; see README.md."""
@@ -120,18 +118,18 @@ def molecule_runtime(folder: Path, config: str) -> Generator[str]:
         "ADAPTER_MODULE": "conformance_adapter",
     }
     log = folder / "stderr.txt"
-    with log.open("wb") as stderr, subprocess.Popen([COMMAND], env=environment, cwd=folder, stderr=stderr) as process:
+    process = start("molecule-runtime", environ=environment, folder=folder, log=log)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _wait_until_ready(process, url, log)
+        yield url
+    finally:
+        process.terminate()
         try:
-            url = f"http://127.0.0.1:{port}"
-            _wait_until_ready(process, url, log)
-            yield url
-        finally:
-            process.terminate()
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
     text = log.read_text(encoding="utf-8", errors="replace")
     assert "Traceback" not in text, text
 
@@ -142,7 +140,7 @@ def _free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def _wait_until_ready(process: WarmProcess, url: str, log: Path) -> None:
     """Wait until it answers; it is `/ready` only once a platform knows it, and here is none."""
     asked = {"jsonrpc": "2.0", "id": 1, "method": "ListTasks"}
     headers = {"A2A-Version": "1.0", "Authorization": f"Bearer {TOKEN}"}

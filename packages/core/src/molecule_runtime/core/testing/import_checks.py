@@ -35,6 +35,9 @@ class ImportChecks(Kit):
             expect(not report.get("error"), f"the module cannot be imported: {report.get('error')}")
             taken.append(report["seconds"])
             floor.append(report["floor"])
+            if min(taken) / min(floor) <= self.max_import_ratio / 2:
+                # No noise makes this of one that is too slow.
+                break
         ratio = min(taken) / min(floor)
         expect(
             ratio <= self.max_import_ratio,
