@@ -147,7 +147,7 @@ def test_json_is_yaml_and_reads_as_the_same_values(mapping: dict[str, object]) -
         assert loaded.config.runtime_config["own"] == json.loads(text)["runtime_config"]["own"]
 
 
-@pytest.mark.parametrize("size", [10_000, 100_000, 250_000])
+@pytest.mark.parametrize("size", [10_000, 250_000])
 @pytest.mark.parametrize("piece", ["[", "{", "a: ", "- ", "\n", "'", '"', "&a ", "? ", "x", "#", "%", "!", "a:\n"])
 def test_a_large_file_of_one_piece_ends(tmp_path: Path, piece: str, size: int) -> None:
     (tmp_path / "config.yaml").write_text((piece * size)[:size], encoding="utf-8")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.support.in_process import Done, run_main
+from tests.support.warm import WarmProcess
 
 from molecule_runtime.core.config import json_schema
 from molecule_runtime.core.preflight import ALL_CHECKS
@@ -143,9 +144,7 @@ def test_colour_is_for_a_terminal_only(run: Any, environ: dict[str, str]) -> Non
 
 def in_terminal(environ: dict[str, str]) -> str:
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [str(COMMAND), "check", "--offline"], env=environ, stdout=theirs, stdin=theirs, stderr=theirs
-    )
+    process = WarmProcess("molecule-runtime", ["check", "--offline"], environ, Path.cwd(), (theirs, theirs, theirs))
     os.close(theirs)
     text = b""
     try:

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import textwrap
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -16,6 +15,7 @@ from tests.support.warm import WarmProcess, start
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
