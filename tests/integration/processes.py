@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
 import random
 import socket
+import subprocess
 import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 import httpx
-from tests.support.warm import WarmProcess, start
+from anyio.streams.buffered import BufferedByteReceiveStream
+from tests.support.warm import WarmProcess, open_process, start
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
     from pathlib import Path
+
+    from anyio.abc import Process
 
 DEADLINE = 90.0
 
@@ -34,18 +37,16 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def molecule_local(
-    folder: Path, *arguments: str
-) -> AsyncGenerator[tuple[asyncio.subprocess.Process, httpx.AsyncClient]]:
+async def molecule_local(folder: Path, *arguments: str) -> AsyncGenerator[tuple[Process, httpx.AsyncClient]]:
     """Run a platform on a folder that may have served before, and yield its process and a client with the admin token."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "molecule_runtime.localplatform", "up", "--port", "0", "--data", str(folder), "--json", *arguments,
-        stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+    command = ("up", "--port", "0", "--data", str(folder), "--json", *arguments)
+    process = await open_process(
+        "molecule-local", command, environ=os.environ, stdin=subprocess.DEVNULL, stderr=sys.__stderr__
+    )
     try:
         assert process.stdout is not None
         with anyio.fail_after(DEADLINE):
-            started = json.loads(await process.stdout.readline())
+            started = json.loads(await BufferedByteReceiveStream(process.stdout).receive_until(b"\n", 65536))
         token = (await anyio.Path(started["admin_token_file"]).read_text(encoding="utf-8")).strip()
         headers = {"Authorization": f"Bearer {token}"}
         async with httpx.AsyncClient(
@@ -53,10 +54,8 @@ async def molecule_local(
         ) as admin:
             yield process, admin
     finally:
-        if process.returncode is None:
-            process.kill()
-        with anyio.CancelScope(shield=True), anyio.move_on_after(DEADLINE):
-            await process.wait()
+        process.kill()
+        await process.aclose()
 
 
 @asynccontextmanager

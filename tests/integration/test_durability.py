@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
     from pathlib import Path
 
+    from anyio.abc import Process
+
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 
 KILLS = 3
@@ -138,9 +140,7 @@ KINDS: dict[str, Callable[[httpx.AsyncClient, Team, str], Awaitable[str]]] = {
 }
 
 
-async def load_until_killed(
-    process: asyncio.subprocess.Process, admin: httpx.AsyncClient, team: Team, ledger: Ledger
-) -> None:
+async def load_until_killed(process: Process, admin: httpx.AsyncClient, team: Team, ledger: Ledger) -> None:
     """Ask for as much as the platform takes; kill it once enough of every kind is acknowledged, in the midst of it all."""
     before = {kind: len(ledger.acknowledged[kind]) for kind in KINDS}
 

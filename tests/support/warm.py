@@ -31,7 +31,6 @@ from anyio.abc import ByteReceiveStream, Process, UNIXSocketStream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from io import FileIO
     from typing import IO
 
 _SECONDS = 90.0
@@ -121,10 +120,10 @@ async def open_process(
     arguments: Sequence[str] = (),
     *,
     environ: Mapping[str, str],
-    stderr: IO[Any],
+    stderr: IO[Any] | None = None,
     stdin: int = subprocess.PIPE,
 ) -> Process:
-    """Run a command as `anyio.open_process` does, with a pipe from its stdout, and one to its stdin unless that is `DEVNULL`."""
+    """Run a command as `anyio.open_process` does: with pipes, unless its stdin is `DEVNULL` or its stderr is a file."""
     with ExitStack() as theirs:
         sending: UNIXSocketStream | None = None
         if stdin == subprocess.PIPE:
@@ -135,13 +134,16 @@ async def open_process(
         else:
             reading = os.open(os.devnull, os.O_RDONLY)
         theirs.callback(os.close, reading)
-        readable, writing = os.pipe()
-        theirs.callback(os.close, writing)
-        receiving = await _Output.of(os.fdopen(readable, "rb", buffering=0))
-        streams = (reading, writing, stderr.fileno())
+        said, writing = await _Output.opened(theirs)
+        complaints: _Output | None = None
+        if stderr is None:
+            complaints, complaining = await _Output.opened(theirs)
+        else:
+            complaining = stderr.fileno()
+        streams = (reading, writing, complaining)
         folder = Path.cwd()
         process = await anyio.to_thread.run_sync(WarmProcess, command, arguments, environ, folder, streams)
-        return _Opened(process, sending, receiving)
+        return _Opened(process, sending, said, complaints)
 
 
 def stand_in(command: str, pid_file: Path) -> list[str]:
@@ -165,11 +167,15 @@ class _Output(ByteReceiveStream):
         self._transport = transport
 
     @classmethod
-    async def of(cls, pipe: FileIO) -> _Output:
+    async def opened(cls, theirs: ExitStack) -> tuple[_Output, int]:
+        """Open a pipe; its other end is for the process, and is closed here with the stack."""
+        readable, writing = os.pipe()
+        theirs.callback(os.close, writing)
         reader = asyncio.StreamReader()
-        loop = asyncio.get_running_loop()
-        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
-        return cls(reader, transport)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(readable, "rb", buffering=0)
+        )
+        return cls(reader, transport), writing
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         data = await self._reader.read(max_bytes)
@@ -183,14 +189,17 @@ class _Output(ByteReceiveStream):
 
 
 class _Opened(Process):
-    def __init__(self, process: WarmProcess, stdin: UNIXSocketStream | None, stdout: _Output) -> None:
+    def __init__(
+        self, process: WarmProcess, stdin: UNIXSocketStream | None, stdout: _Output, stderr: _Output | None
+    ) -> None:
         self._process = process
         self._stdin = stdin
         self._stdout = stdout
+        self._stderr = stderr
 
     async def aclose(self) -> None:
         with anyio.CancelScope(shield=True) as scope:
-            for stream in (self._stdin, self._stdout):
+            for stream in (self._stdin, self._stdout, self._stderr):
                 if stream is not None:
                     await stream.aclose()
             scope.shield = False
@@ -233,8 +242,8 @@ class _Opened(Process):
         return self._stdout
 
     @property
-    def stderr(self) -> None:
-        return None
+    def stderr(self) -> _Output | None:
+        return self._stderr
 
 
 _launching = threading.Lock()

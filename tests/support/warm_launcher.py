@@ -42,6 +42,18 @@ COMMANDS = {
             "molecule_runtime.tools.telemetry_sdk",
         ),
     ),
+    "molecule-local": (
+        "molecule_runtime.localplatform.cli",
+        (
+            "molecule_runtime.localplatform.commands.chat",
+            "molecule_runtime.localplatform.commands.frames",
+            "molecule_runtime.localplatform.commands.logs",
+            "molecule_runtime.localplatform.commands.up",
+            "molecule_runtime.localplatform.commands.watch",
+            "molecule_runtime.localplatform.server",
+            "molecule_runtime.localplatform.team.staffing",
+        ),
+    ),
 }
 """For each command the module whose `main()` it is, and what that imports later."""
 

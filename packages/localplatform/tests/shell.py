@@ -1,7 +1,7 @@
 """Runs `molecule-local` against a platform that runs in the test.
 
-What goes on, is stopped or is looked at from outside is a process of its own (`started`). What is run to its end (`ran`) is the same
-`main()`, in this process; `test_cli.py` runs those commands as processes.
+What goes on, is stopped or is looked at from outside is a process of its own (`started`), forked from one that has imported it already.
+What is run to its end (`ran`) is the same `main()`, in this process. `test_cli.py` runs the commands as processes that start from nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import anyio
 import anyio.to_thread
 from anyio.streams.buffered import BufferedByteReceiveStream
 from tests.support.in_process import run_main
+from tests.support.warm import open_process
 
 from molecule_runtime.localplatform import cli
 
@@ -111,9 +112,8 @@ async def _rest(stream: BufferedByteReceiveStream) -> str:
 @asynccontextmanager
 async def started(data: Path, *arguments: str, **environ: str) -> AsyncGenerator[Running]:
     """Run a command that goes on, and end it with the block."""
-    process = await anyio.open_process(
-        [*COMMAND, *arguments], stdin=subprocess.DEVNULL, env=environment(data, **environ)
-    )
+    strict = environment(data, PYTHONWARNINGS="error", **environ)
+    process = await open_process("molecule-local", arguments, environ=strict, stdin=subprocess.DEVNULL)
     async with process:
         try:
             yield Running(process)
