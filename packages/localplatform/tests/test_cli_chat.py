@@ -27,12 +27,16 @@ def shell(world: World) -> Shell:
 
 @pytest.fixture
 def human_wait() -> float:
-    return 0.2
+    return 30.0
 
 
 @pytest.fixture
 def settings(tmp_path: Path, clock: Clock, human_wait: float) -> LocalSettings:
     return LocalSettings(data=tmp_path / "data", port=0, clock=clock, sweep_interval=3600, human_wait=human_wait)
+
+
+soon_told = pytest.mark.parametrize("human_wait", [0.2])
+"""The platform does not wait for the end of a turn."""
 
 
 async def online(world: World, agent: FakeAgent, name: str = "alice") -> Member:
@@ -102,6 +106,7 @@ async def test_an_agent_that_is_gone_is_said(world: World, shell: Shell) -> None
     assert "failed to reach workspace agent" in done.err
 
 
+@soon_told
 async def test_a_turn_longer_than_the_platform_waits_is_answered_all_the_same(
     world: World, shell: Shell, agent: FakeAgent
 ) -> None:
@@ -120,6 +125,7 @@ async def test_a_turn_longer_than_the_platform_waits_is_answered_all_the_same(
     assert (done.code, done.out, done.err) == (0, "that took a while\n", "")
 
 
+@soon_told
 async def test_a_long_turn_that_fails_is_said(world: World, shell: Shell, agent: FakeAgent) -> None:
     await online(world, agent)
     told = anyio.Event()
@@ -136,7 +142,6 @@ async def test_a_long_turn_that_fails_is_said(world: World, shell: Shell, agent:
     assert (done.code, done.out, done.err) == (1, "", "molecule-local: alice failed: out of memory\n")
 
 
-@pytest.mark.parametrize("human_wait", [30.0])  # the agent hangs up long before
 async def test_the_answer_of_a_busy_agent_comes_out_of_the_queue(world: World, shell: Shell, agent: FakeAgent) -> None:
     member = await online(world, agent)
 
@@ -152,7 +157,6 @@ async def test_the_answer_of_a_busy_agent_comes_out_of_the_queue(world: World, s
     assert (done.code, done.out) == (0, "hello\n")
 
 
-@pytest.mark.parametrize("human_wait", [30.0])  # the agent hangs up long before
 async def test_a_queued_message_that_is_given_up_is_said(world: World, shell: Shell, agent: FakeAgent) -> None:
     member = await online(world, agent)
 
@@ -214,6 +218,7 @@ async def test_an_agent_that_does_not_answer_in_time_is_exit_code_1(world: World
     assert f"did not answer within 0.3 s; what it answers later is in: molecule-local logs {member.id}" in done.err
 
 
+@soon_told
 async def test_a_very_large_answer_comes_whole_although_it_comes_late(
     world: World, shell: Shell, agent: FakeAgent
 ) -> None:
