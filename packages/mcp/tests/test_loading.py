@@ -72,8 +72,8 @@ def test_a_session_loads_nothing_that_it_does_not_use(tmp_path: Path) -> None:
 
 def test_who_asks_for_what_was_left_out_gets_it() -> None:
     found = python(
-        "from molecule_runtime.mcp.loading import load_stdio\n"
-        "load_stdio()\n"
+        "from molecule_runtime.mcp.loading import load_own, load_session\n"
+        "load_own(); load_session()\n"
         "import sys, mcp, mcp.server\n"
         "before = 'mcp.client.client' in sys.modules\n"
         "from mcp import Client, types\n"
@@ -89,8 +89,8 @@ def test_what_was_changed_for_the_loading_is_as_it_was() -> None:
     found = python(
         "import gc, sys, pydantic\n"
         "before = dict(pydantic.BaseModel.model_config)\n"
-        "from molecule_runtime.mcp.loading import load_stdio\n"
-        "load_stdio()\n"
+        "from molecule_runtime.mcp.loading import load_own, load_session\n"
+        "load_own(); load_session()\n"
         "print(pydantic.BaseModel.model_config == before, gc.isenabled(), [n for n, m in sys.modules.items() if m is None])"
     )
     assert found == "True True []"

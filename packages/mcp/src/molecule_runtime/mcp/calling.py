@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
 
 PROGRESS_GAP: Final = 0.5
 """Seconds between two reports at least."""
-
-READS_INBOX: Final = frozenset({"wait_for_message", "inbox_peek"})
-"""An agent that calls these is not at work on the message that it has."""
 
 ALIVE_SECONDS: Final = 10.0
 """After so long without a report, one says that the call is still at work."""
@@ -64,8 +60,7 @@ async def call_tool(
     """Run a tool and return its result, or (2026-07-28) the question that its user has to answer first."""
     began = time.monotonic()
     context, arguments = opened.context, dict(params.arguments or {})
-    at_work = opened.inbox is not None and params.name not in READS_INBOX
-    with opened.inbox.working() if at_work and opened.inbox is not None else nullcontext():
+    with opened.at_work(params.name):
         result = await _run(ctx, params.name, arguments, context)
         if result.error_type == WorkspaceNotNamedError.__name__ and _changes_something(params.name):
             choices = {

@@ -7,7 +7,7 @@ in an unusual way, is for the SDK to judge. `prepared.json` holds what the SDK's
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,6 +36,14 @@ _CLIENT_INFO: Final[Mapping[str, Any]] = {
     "title": str,
     "description": str,
 }
+
+
+class PlainCall(NamedTuple):
+    """A call of a tool that says nothing but what is called with what."""
+
+    id: str | int
+    name: str
+    arguments: dict[str, Any]
 
 
 class EarlyAnswers:
@@ -95,6 +103,17 @@ class EarlyAnswers:
         self._write(answer)
         self.listed = self.listed or method == "tools/list"
         return True
+
+    def plain_call(self, line: bytes) -> PlainCall | None:
+        """Return what a line calls, where that is surely all that it says and the client may call; else None."""
+        initialized = any(answer is None for _, answer in self.dealt_with)
+        message = _parse(line) if initialized and not self._modern else None
+        if message is None or message["method"] != "tools/call" or "id" not in message:
+            return None
+        params: Any = message.get("params")
+        if not _matches(params, {"name": str, "arguments": dict, "_meta": {}}, required=("name",)):
+            return None
+        return PlainCall(message["id"], params["name"], params.get("arguments", {}))
 
     def _answer(self, method: str, params: Any) -> Any:
         if method == "initialize":

@@ -1,7 +1,7 @@
 """Where `molecule-mcp` begins: it takes stdout out of everybody's reach, and answers before the SDK is loaded.
 
 A reading thread answers the handshake and the lists from prepared data (`early.py`), while this, the main thread, waits; when the
-client has its tools, asks for something else or falls silent, the main thread loads the SDK and takes the session over.
+client has its tools, asks for something else or falls silent, the main thread loads the rest and takes the session over.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from molecule_runtime.mcp.early import EarlyAnswers
+    from molecule_runtime.mcp.early import EarlyAnswers, PlainCall
     from molecule_runtime.mcp.wire import Intake
 
 QUIET_SECONDS: Final = 0.05
@@ -35,6 +35,18 @@ class Begun:
     def __init__(self, intake: Intake, early: EarlyAnswers | None) -> None:
         self.intake = intake
         self._early = early
+
+    def next_call(self, wanted: Callable[[str], bool]) -> PlainCall | None:
+        """Take the line that waits first, where it is a plain call of a tool that is wanted."""
+        early = self._early
+        if early is None:
+            return None
+
+        def call_of(line: bytes) -> PlainCall | None:
+            call = early.plain_call(line)
+            return call if call is not None and wanted(call.name) else None
+
+        return self.intake.take_if(call_of)
 
     def replay(self) -> Sequence[tuple[bytes, bytes | None]]:
         """Return the lines that were dealt with and that the session must see, each with what was answered; then the session has it."""
@@ -68,9 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for _ in range(MAX_QUIET):
             if early.listed or intake.wait_for_line(QUIET_SECONDS):
                 break
-    from molecule_runtime.mcp.loading import load_stdio
+    from molecule_runtime.mcp.loading import load_own
 
-    load_stdio()
+    load_own()
     from molecule_runtime.mcp.cli import serve
 
     # Not by returning: the interpreter would wait for threads that wait for the network.

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-STDIO: Final = ("molecule_runtime.mcp.stdio", "molecule_runtime.tools.telemetry_sdk")
+OWN: Final = ("molecule_runtime.mcp.stdio", "molecule_runtime.tools.telemetry_sdk")
+"""What a session over stdio needs before the SDK: with it, the first calls are answered."""
+
+SESSION: Final = ("molecule_runtime.mcp.session",)
 HTTP: Final = ("molecule_runtime.mcp.http_server", "molecule_runtime.tools.telemetry_sdk")
 
 _UNREAD: Final = ("mcp", "mcp.server")
@@ -28,9 +31,15 @@ _WEB_SERVER: Final = "uvicorn"
 """`sse_starlette` prepares it for its shutdown where it is installed; a session over stdio has none."""
 
 
-def load_stdio() -> None:
-    """Load what a session over stdio needs."""
-    load(STDIO, without=(*COMMAND_LINES, _WEB_SERVER))
+def load_own() -> None:
+    """Load what a session over stdio needs of our own."""
+    with loading():
+        _import(OWN)
+
+
+def load_session() -> None:
+    """Load what a session over stdio needs with the SDK."""
+    load(SESSION, without=(*COMMAND_LINES, _WEB_SERVER))
 
 
 def load_http() -> None:
@@ -67,6 +76,8 @@ class _Unread(ModuleType):
     """A package whose own code runs when a name is asked for that is not there without it."""
 
     def __getattr__(self, name: str) -> Any:
+        if importlib.util.find_spec(f"{self.__name__}.{name}") is not None:
+            return importlib.import_module(f"{self.__name__}.{name}")
         self.__class__ = ModuleType  # type: ignore[assignment]
         if self.__spec__ is not None and self.__spec__.loader is not None:
             self.__spec__.loader.exec_module(self)

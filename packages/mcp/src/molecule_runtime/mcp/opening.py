@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ from molecule_runtime.tools.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from molecule_runtime.mcp.settings import McpSettings
@@ -36,6 +37,9 @@ logger = logging.getLogger(__name__)
 
 DISTRIBUTION = "molecule-runtime-mcp"
 INBOX_FILE = "molecule-mcp.db"
+
+READS_INBOX = frozenset({"wait_for_message", "inbox_peek"})
+"""An agent that calls these is not at work on the message that it has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +57,12 @@ class Opened:
     supervisor: Supervisor
     inbox: PolledInbox | None
     changes: ResourceChanges
+
+    def at_work(self, tool: str) -> AbstractContextManager[None]:
+        """Note, for as long as a call of this tool lasts, that the agent works on the messages that it has."""
+        if self.inbox is None or tool in READS_INBOX:
+            return nullcontext()
+        return self.inbox.working()
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from mcp import types
+import mcp_types as types
 
 from molecule_runtime.mcp.push import PushSender
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from anyio.abc import TaskGroup
-    from mcp.server import Server
     from mcp.server.context import ServerRequestContext
+    from mcp.server.lowlevel import Server
 
     from molecule_runtime.mcp.http_streams import OpenStreams
     from molecule_runtime.mcp.inbox import PolledInbox

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+    from molecule_runtime.mcp.early_calls import EarlyCalls
+
     Incoming = SessionMessage | Exception
 
 logger = logging.getLogger(__name__)
@@ -47,7 +49,7 @@ _ID_TYPES = (str, int)
 
 @asynccontextmanager
 async def session_streams(
-    intake: Intake | None = None, replay: Sequence[tuple[bytes, bytes | None]] = ()
+    intake: Intake | None = None, replay: Sequence[tuple[bytes, bytes | None]] = (), early: EarlyCalls | None = None
 ) -> AsyncGenerator[tuple[MemoryObjectReceiveStream[Incoming], Answers]]:
     """Open stdin and stdout for one session.
 
@@ -58,13 +60,14 @@ async def session_streams(
         intake: reads the lines already; None to take stdin and stdout now.
         replay: lines that were dealt with before, each with the answer that the client got, None for a notification. The session
             gets them first, and what it answers goes nowhere.
+        early: the calls that are answered without the session.
     """
     if intake is None:
         intake = Intake(Wire.claim())
         intake.start()
     sender, receiver = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     async with sender, receiver, anyio.create_task_group() as group:
-        answers = Answers(intake.wire, group.cancel_scope)
+        answers = Answers(intake.wire, group.cancel_scope, early)
         group.start_soon(_relay, intake, replay, sender, answers)
         yield receiver, answers
         group.cancel_scope.cancel()
@@ -73,7 +76,7 @@ async def session_streams(
 class Answers:
     """The stream of outgoing messages, which knows the requests that have no answer yet."""
 
-    def __init__(self, wire: Wire, session: anyio.CancelScope) -> None:
+    def __init__(self, wire: Wire, session: anyio.CancelScope, early: EarlyCalls | None = None) -> None:
         self._wire = wire
         self._session = session
         self._open: set[types.RequestId] = set()
@@ -82,6 +85,9 @@ class Answers:
         self._turn = anyio.Lock()
         self.first = anyio.Event()
         """Set when the client got its first answer from this session."""
+        self._early = early
+        if early is not None and early.answered:
+            self.first.set()
         self._ready: select.poll | None = None
         if stat.S_ISFIFO(fstat(wire.writing).st_mode):
             self._ready = select.poll()
@@ -98,6 +104,8 @@ class Answers:
             ):
                 # A cancelled request is never answered.
                 self._settle(known)
+                if self._early is not None:
+                    self._early.cancel(known)
             case _:
                 pass
 
@@ -109,6 +117,12 @@ class Answers:
         """Wait until every request was answered."""
         while self._open:
             await self._changed.wait()
+
+    async def drained(self) -> None:
+        """Wait until every request was answered, by whomever."""
+        await self.all_sent()
+        if self._early is not None:
+            await self._early.all_answered()
 
     async def send(self, item: SessionMessage, /) -> None:
         """Write one message.
@@ -198,7 +212,7 @@ async def _relay(
                 answers.expect(item)
                 await sink.send(item)
             with anyio.move_on_after(DRAIN_SECONDS):
-                await answers.all_sent()
+                await answers.drained()
 
 
 async def _lines(intake: Intake) -> AsyncGenerator[Line]:

@@ -9,10 +9,12 @@ import fcntl
 import os
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+_T = TypeVar("_T")
 
 MAX_LINE: Final = 64 * 1024 * 1024
 """Bytes of one line. A file that a tool sends comes by its path, not in a call, so a line is far shorter; what is longer than this is
@@ -164,6 +166,24 @@ class Intake:
         with self._changed:
             self._wake = wake
         wake()
+
+    @property
+    def has_line(self) -> bool:
+        """Whether a line waits."""
+        with self._changed:
+            return bool(self._waiting)
+
+    def take_if(self, wanted: Callable[[bytes], _T | None]) -> _T | None:
+        """Take the line that waits first, where `wanted` makes something of it, and let every further one wait; returns that, else None."""
+        with self._changed:
+            line = self._waiting[0] if self._waiting else None
+            if not isinstance(line, bytes) or (found := wanted(line)) is None:
+                return None
+            self.hold()
+            self._waiting.popleft()
+            self._bytes -= len(line)
+            self._changed.notify_all()
+            return found
 
     def take(self) -> tuple[list[Line], bool]:
         """Return the lines that wait, in their order, and whether they were the last."""
