@@ -19,6 +19,7 @@ import anyio
 import httpx
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
+from tests.support.warm import open_process
 
 from molecule_runtime.core.envelope import Reply, message_send, read_answer
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 SECONDS = 60.0
+COMMAND = [sys.executable, "-W", "error", "-m", "molecule_runtime.localplatform"]
 README = Path(__file__).parents[2] / "packages" / "localplatform" / "README.md"
 CALC = "workspaces: [{name: calc, role: Counts, runtime: calculator}]\n"
 SHOUT = """
@@ -101,21 +103,31 @@ class Up:
 
 def command(folder: Path, *arguments: str) -> list[str]:
     places = ("--port", "0", "--data", str(folder / "data"), "--seed", str(folder / "team.yaml"))
-    return [sys.executable, "-W", "error", "-m", "molecule_runtime.localplatform", "up", *places, *arguments]
+    return ["up", *places, *arguments]
 
 
 @asynccontextmanager
-async def up(folder: Path, seed: str, *arguments: str, **environ: str) -> AsyncGenerator[Up]:
-    """Run `molecule-local up --seed`; the block begins when the platform has said that it answers."""
+async def up(folder: Path, seed: str, *arguments: str, cold: bool = False, **environ: str) -> AsyncGenerator[Up]:
+    """Run `molecule-local up --seed`; the block begins when the platform has said that it answers.
+
+    Args:
+        folder: where everything is.
+        seed: what is written there as the team.
+        arguments: further ones.
+        cold: as a user starts it, instead of from a process that has imported it already. The hosts always start so.
+        environ: variables beside those that everything needs.
+    """
     data = folder / "data"
     (folder / "team.yaml").write_text(seed)
+    complete = {"PATH": os.environ["PATH"], "HOME": str(folder), **environ}
+    words = command(folder, "--json", *arguments)
     async with AsyncExitStack() as stack:
-        process = await anyio.open_process(
-            command(folder, "--json", *arguments),
-            stdin=subprocess.DEVNULL,
-            stderr=None,
-            env={"PATH": os.environ["PATH"], "HOME": str(folder), **environ},
-        )
+        if cold:
+            process = await anyio.open_process([*COMMAND, *words], stdin=subprocess.DEVNULL, stderr=None, env=complete)
+        else:
+            process = await open_process(
+                "molecule-local", words, environ=complete, stdin=subprocess.DEVNULL, stderr=sys.__stderr__
+            )
         await stack.enter_async_context(process)
         stack.callback(lambda: process.kill() if process.returncode is None else None)
         assert process.stdout is not None
@@ -177,7 +189,7 @@ async def test_the_team_of_the_readme_comes_online_and_works_together(tmp_path: 
     (tmp_path / "planets.csv").write_text("planet,gravity_m_s2\nMars,3.7\nJupiter,23.1\nVenus,8.9\n")
     (tmp_path / "shout.py").write_text(SHOUT)
     key = "the key of shout, and of nobody else"
-    async with up(tmp_path, seed, SHOUT_KEY=key) as team:
+    async with up(tmp_path, seed, cold=True, SHOUT_KEY=key) as team:
         ready = await team.event("ready")
         assert ready["members"] == 4
         online = {event["member"]: event for event in team.seen if event["event"] == "online"}
@@ -319,7 +331,7 @@ async def test_pruning_removes_who_left_the_file(tmp_path: Path) -> None:
 async def test_people_get_lines_instead_of_json(tmp_path: Path) -> None:
     (tmp_path / "team.yaml").write_text(CALC)
     process = await anyio.open_process(
-        command(tmp_path),
+        [*COMMAND, *command(tmp_path)],
         stdin=subprocess.DEVNULL,
         env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
     )

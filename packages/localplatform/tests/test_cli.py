@@ -9,7 +9,6 @@ import queue
 import re
 import shlex
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import pytest
+from tests.support.in_process import Done, run_main
 
 from molecule_runtime.localplatform import cli
 
@@ -104,81 +104,45 @@ def test_up_says_where_things_are_and_never_the_token(data: Path, encoding: str)
 
 
 def test_the_commands_work_on_the_platform_that_runs(data: Path) -> None:
+    def told(*arguments: str) -> Done:
+        # Each of the commands starts once; what it says besides does not take another process.
+        return run_main(cli.main, *arguments, environ=environment(data))
+
     with up(data, "--json"):
         assert "0 workspaces" in run(data, "status").stdout
         made = json.loads(
             run(data, "workspace", "create", "alice", "--external", "--poll", "--role", "cook", "--json").stdout
         )
         assert made["status"] == "awaiting_agent"
-        text = run(data, "workspace", "create", "bob", "--parent", made["id"]).stdout
+        text = told("workspace", "create", "bob", "--parent", made["id"]).stdout
         assert "WORKSPACE_ID=" in text
         assert "TOKEN" not in text
-        text = run(data, "workspace", "create", "carol", "--external").stdout
+        text = told("workspace", "create", "carol", "--external").stdout
         assert "MOLECULE_WORKSPACE_TOKEN=" in text
 
-        rows = json.loads(run(data, "workspace", "list", "--json").stdout)
+        rows = json.loads(told("workspace", "list", "--json").stdout)
         assert [(row["name"], row["role"], row["delivery_mode"]) for row in rows] == [
             ("alice", "cook", "poll"),
             ("bob", None, "push"),
             ("carol", None, "push"),
         ]
-        assert "alice" in run(data, "workspace", "list").stdout
-        assert len(json.loads(run(data, "status", "--json").stdout)["workspaces"]) == 3
+        assert "alice" in told("workspace", "list").stdout
+        assert len(json.loads(told("status", "--json").stdout)["workspaces"]) == 3
 
         token = run(data, "token", "create", made["id"]).stdout.strip()
-        listed = run(data, "token", "list", made["id"]).stdout
+        listed = told("token", "list", made["id"]).stdout
         assert token not in listed
         line = next(line for line in listed.splitlines() if token[:8] in line)
-        revoked = run(data, "token", "revoke", made["id"], line.split()[0])
+        revoked = told("token", "revoke", made["id"], line.split()[0])
         assert (revoked.returncode, revoked.stderr) == (0, "")
-        assert token[:8] not in run(data, "token", "list", made["id"]).stdout
+        assert token[:8] not in told("token", "list", made["id"]).stdout
 
         refused = run(data, "workspace", "rm", made["id"])
         assert refused.returncode == 1
         assert "--recursive" in refused.stderr
-        assert run(data, "workspace", "rm", made["id"], "--recursive").returncode == 0
-        gone = run(data, "workspace", "rm", made["id"])
+        assert told("workspace", "rm", made["id"], "--recursive").returncode == 0
+        gone = told("workspace", "rm", made["id"])
         assert (gone.returncode, len(gone.stderr.splitlines())) == (1, 1)
-
-
-def test_an_admin_token_of_another_folder_is_explained(data: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "admin_token").write_text("wrong")
-    with up(data, "--json") as (_, line):
-        answer = run(other, "status", "--url", json.loads(line)["url"])
-    assert answer.returncode == 1
-    assert "--data" in answer.stderr
-
-
-def test_a_taken_port_is_one_line_and_exit_code_2(data: Path) -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        answer = run(data, "up", "--port", str(other.getsockname()[1]))
-    assert (answer.returncode, answer.stdout, len(answer.stderr.splitlines())) == (2, "", 1)
-    assert "--port" in answer.stderr
-
-
-def test_a_second_platform_on_the_same_data_is_refused(data: Path) -> None:
-    with up(data, "--json"):
-        answer = run(data, "up", "--port", "0")
-    assert (answer.returncode, len(answer.stderr.splitlines())) == (2, 1)
-    assert "in use" in answer.stderr
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def test_a_platform_that_does_not_run_is_exit_code_1(data: Path) -> None:
-    data.mkdir()
-    (data / "admin_token").write_text("x")
-    answer = run(data, "workspace", "list", "--url", f"http://127.0.0.1:{free_port()}")
-    assert (answer.returncode, len(answer.stderr.splitlines())) == (1, 1)
-    assert "molecule-local up" in answer.stderr
 
 
 @pytest.mark.parametrize(

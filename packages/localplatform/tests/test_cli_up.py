@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,45 @@ async def test_results_of_delegations_are_left_in_the_inbox_too(data: Path) -> N
                 assert "finds a result in its inbox: rest" in await watcher.out_with("inbox")
             rows = (await http.get(f"/workspaces/{made['id']}/activity?type=a2a_receive")).json()
     assert [row["method"] for row in rows] == ["delegate_result"]
+
+
+async def test_an_admin_token_of_another_folder_is_explained(data: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "admin_token").write_text("wrong")
+    async with started(data, "up", "--port", "0", "--json") as platform:
+        done = await ran(other, "status", "--url", json.loads(await platform.out_line())["url"])
+    assert done.code == 1
+    assert "--data" in done.err
+
+
+async def test_a_taken_port_is_one_line_and_exit_code_2(data: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        async with started(data, "up", "--port", str(other.getsockname()[1])) as refused:
+            done = await refused.finish()
+    assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1)
+    assert "--port" in done.err
+
+
+async def test_a_second_platform_on_the_same_data_is_refused(data: Path) -> None:
+    async with started(data, "up", "--port", "0", "--json") as platform:
+        await platform.out_line()
+        async with started(data, "up", "--port", "0") as refused:
+            done = await refused.finish()
+    assert (done.code, len(done.err.splitlines())) == (2, 1)
+    assert "in use" in done.err
+
+
+async def test_a_platform_that_does_not_run_is_exit_code_1(data: Path) -> None:
+    await anyio.Path(data).mkdir()
+    await anyio.Path(data / "admin_token").write_text("x")
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        done = await ran(data, "workspace", "list", "--url", f"http://127.0.0.1:{nobody.getsockname()[1]}")
+    assert (done.code, len(done.err.splitlines())) == (1, 1)
+    assert "molecule-local up" in done.err
 
 
 async def test_as_many_files_may_be_open_as_the_system_allows(data: Path) -> None:
