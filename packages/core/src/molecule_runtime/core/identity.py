@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NewType
 from urllib.parse import urlsplit
 
@@ -84,6 +85,7 @@ def validate_platform_url(value: str) -> str:
     return url.rstrip("/")
 
 
+@lru_cache(maxsize=1024)
 def origin_of(url: str) -> str:
     """Return `scheme://host[:port]` in the form of RFC 6454: lowercase, without a default port."""
     parts = urlsplit(url)

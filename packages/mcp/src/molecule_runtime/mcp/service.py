@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -81,7 +82,7 @@ class TargetService:
         self._presence = Presence(
             client=client,
             vitals=Vitals(),
-            registration=self._registration,
+            registration=lambda: self._registration,
             first_beat=EXTERNAL_INTERVAL * random.uniform(0.05, 1.0) if spread else None,  # noqa: S311 - jitter
             turn=lambda: gate,
             on_registered=self._registered,
@@ -145,7 +146,9 @@ class TargetService:
         """Wait until it has ended."""
         await self._ended.wait()
 
+    @cached_property
     def _registration(self) -> wire.RegisterRequest:
+        # Nothing of it changes while the target is served, and every heartbeat carries its card.
         settings = self._settings
         card = agent_card(
             settings.name_of(self.client.workspace_id),

@@ -1,7 +1,7 @@
 """Connection pools, one per origin, shared by every client of that origin.
 
-Only connections are shared. Cookies, headers and credentials belong to one client of one workspace, so nothing of one tenant can
-travel with a request of another.
+Only connections are shared. Headers and credentials belong to one client of one workspace, and cookies are not kept, so nothing of one
+tenant can travel with a request of another.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import anyio
 import httpx
 
 from molecule_runtime.core.identity import origin_of
+from molecule_runtime.core.platform.whole_writes import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -57,7 +58,7 @@ class ConnectionPools:
                 limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=IDLE_SECONDS),
                 proxy=proxy_for(origin),
             )
-            pool = self._pools[origin] = _Pool(connect, lambda: self._forget(origin))
+            pool = self._pools[origin] = _Pool(lambda: write_whole(connect()), lambda: self._forget(origin))
         return _Shared(pool)
 
     def verification(self, url: str) -> ssl.SSLContext | None:
@@ -112,6 +113,9 @@ class _Places:
         read = timeouts.get("read")
         places = self._long if read is None or read > LONG_SECONDS else self._short
         pool = timeouts.get("pool")
+        if places.value:
+            places.acquire_nowait()
+            return places
         # A little less than the caller waits in all, who is to learn that nothing was sent.
         with anyio.move_on_after(None if pool is None else pool * 0.9):
             await places.acquire()
@@ -247,9 +251,8 @@ class _Body(httpx.AsyncByteStream):
         self._stream = cast("httpx.AsyncByteStream", stream)
         self._turn = turn
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self._stream:
-            yield chunk
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._stream.__aiter__()
 
     async def aclose(self) -> None:
         """Close it; once more changes nothing."""
