@@ -94,6 +94,23 @@ def test_a_last_line_without_its_newline_counts(pipe: tuple[Wire, int]) -> None:
     assert lines == [b"whole", b"half"]
 
 
+def test_who_takes_over_reads_on_where_the_thread_left(pipe: tuple[Wire, int]) -> None:
+    wire, client = pipe
+    intake = Intake(wire)
+    intake.start()
+    arrived = threading.Event()
+    intake.attach(lambda: intake.has_left and arrived.set(), take_over=True)
+    os.write(client, b"one\ntw")
+    assert arrived.wait(SECONDS)
+    assert intake.take() == ([b"one"], False)
+    os.write(client, b"o\nthr")
+    intake.read()
+    assert intake.take() == ([b"two"], False)
+    os.close(client)
+    intake.read()
+    assert intake.take() == ([b"thr"], True)
+
+
 def test_lines_of_several_threads_never_mix() -> None:
     reading, writing = os.pipe()
     wire = Wire(os.open(os.devnull, os.O_RDONLY), writing)

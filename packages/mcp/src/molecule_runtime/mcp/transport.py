@@ -223,15 +223,36 @@ async def _lines(intake: Intake) -> AsyncGenerator[Line]:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
             loop.call_soon_threadsafe(arrived.set)
 
-    intake.attach(wake)
-    while True:
-        await arrived.wait()
-        arrived.clear()
-        lines, ended = intake.take()
-        for line in lines:
-            yield line
-        if ended:
-            return
+    def read() -> None:
+        nonlocal is_reading
+        intake.read()
+        if intake.is_full:
+            is_reading = False
+            loop.remove_reader(reading)
+        arrived.set()
+
+    is_reading = False
+
+    reading = intake.wire.reading
+    mode = fstat(reading).st_mode
+    # Of a file no loop tells when it is ready, and a terminal may be shared with others who read.
+    intake.attach(wake, take_over=stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
+    try:
+        while True:
+            await arrived.wait()
+            arrived.clear()
+            # Before what waits is taken: the thread has put everything there by then.
+            takes_over = intake.has_left
+            lines, ended = intake.take()
+            for line in lines:
+                yield line
+            if ended:
+                return
+            if takes_over and not is_reading:
+                is_reading = True
+                loop.add_reader(reading, read)
+    finally:
+        loop.remove_reader(reading)
 
 
 def _text(line: Line) -> bytes:

@@ -126,6 +126,8 @@ class Splitter:
 class Intake:
     """Reads the client's lines in a thread of its own, which works alike for a pipe, a file, a terminal and a socket.
 
+    Where an event loop can wait for the client by itself, it takes over from the thread, which costs every line a turn of two threads.
+
     Args:
         wire: where they come from.
         first: sees each line before anybody waits for it, in the reading thread, and says whether it has dealt with it. Once it has
@@ -139,6 +141,10 @@ class Intake:
         self.wire = wire
         self._first = first
         self._at_end = ended
+        self._splitter = Splitter()
+        self._leaves = False
+        self.has_left = False
+        """The thread reads no more, although stdin has not ended: `read` does."""
         self._waiting: deque[Line] = deque()
         self._bytes = 0
         self._ended = False
@@ -160,11 +166,15 @@ class Intake:
             self._first = None
             self._at_end = None
 
-    def attach(self, wake: Callable[[], object]) -> None:
-        """Have `wake` called, in the reading thread, whenever there is something to take."""
+    def attach(self, wake: Callable[[], object], *, take_over: bool = False) -> None:
+        """Have `wake` called, in the reading thread, whenever there is something to take.
+
+        To take over, the thread ends when it has read once more, which `has_left` says.
+        """
         self.hold()
         with self._changed:
             self._wake = wake
+            self._leaves = take_over
         wake()
 
     @property
@@ -185,6 +195,19 @@ class Intake:
             self._changed.notify_all()
             return found
 
+    def read(self) -> None:
+        """Read once, for who took over. Blocking where nothing is there."""
+        lines, ended = self._read_once()
+        with self._changed:
+            self._waiting.extend(lines)
+            self._bytes += sum(map(_size, lines))
+            self._ended = ended
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more should be read before something is taken."""
+        return self._bytes > MAX_WAITING
+
     def take(self) -> tuple[list[Line], bool]:
         """Return the lines that wait, in their order, and whether they were the last."""
         with self._changed:
@@ -195,22 +218,29 @@ class Intake:
             return lines, self._ended
 
     def _read(self) -> None:
-        splitter = Splitter()
         while True:
-            try:
-                data = os.read(self.wire.reading, _READ_BYTES)
-            except OSError:
-                # A terminal that hung up, a socket that was reset.
-                data = b""
-            for line in splitter.feed(data) if data else splitter.end():
+            lines, ended = self._read_once()
+            for line in lines:
                 self._put(line)
-            if not data:
-                break
-        with self._changed:
-            self._ended = True
-            if self._at_end is not None:
-                self._at_end(bool(self._waiting))
-            self._told()
+            with self._changed:
+                if ended:
+                    self._ended = True
+                    if self._at_end is not None:
+                        self._at_end(bool(self._waiting))
+                elif self._leaves:
+                    self.has_left = True
+                else:
+                    continue
+                self._told()
+                return
+
+    def _read_once(self) -> tuple[list[Line], bool]:
+        try:
+            data = os.read(self.wire.reading, _READ_BYTES)
+        except OSError:
+            # A terminal that hung up, a socket that was reset.
+            data = b""
+        return list(self._splitter.feed(data) if data else self._splitter.end()), not data
 
     def _put(self, line: Line) -> None:
         with self._changed:
@@ -219,7 +249,7 @@ class Intake:
                     self._changed.notify_all()
                     return
                 self._first = None
-            size = len(line) if isinstance(line, bytes) else 0
+            size = _size(line)
             self._changed.wait_for(lambda: not self._waiting or self._bytes + size <= MAX_WAITING)
             self._waiting.append(line)
             self._bytes += size
@@ -229,3 +259,7 @@ class Intake:
         self._changed.notify_all()
         if self._wake is not None:
             self._wake()
+
+
+def _size(line: Line) -> int:
+    return len(line) if isinstance(line, bytes) else 0
