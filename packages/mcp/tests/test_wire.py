@@ -99,15 +99,20 @@ def test_who_takes_over_reads_on_where_the_thread_left(pipe: tuple[Wire, int]) -
     intake = Intake(wire)
     intake.start()
     arrived = threading.Event()
-    intake.attach(lambda: intake.has_left and arrived.set(), take_over=True)
+
+    def wake() -> None:
+        if intake.has_left:
+            arrived.set()
+
+    intake.attach(wake, take_over=True)
     os.write(client, b"one\ntw")
     assert arrived.wait(SECONDS)
     assert intake.take() == ([b"one"], False)
     os.write(client, b"o\nthr")
-    intake.read()
+    assert intake.read()
     assert intake.take() == ([b"two"], False)
     os.close(client)
-    intake.read()
+    assert not intake.read()
     assert intake.take() == ([b"thr"], True)
 
 

@@ -11,12 +11,15 @@ import sys
 import threading
 from contextlib import closing
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from molecule_runtime.tools.audit import Event, Ledger, hash_content, open_ring, verify
 from molecule_runtime.tools.audit.keys import rotate
+from molecule_runtime.tools.audit.records import canonical_json
 from molecule_runtime.tools.audit.verify import records
 from molecule_runtime.tools.errors import AuditError, LedgerKeyError
 
@@ -407,6 +410,11 @@ def test_text_that_sqlite_or_json_would_trip_over_is_kept_and_verifies(tmp_path:
     assert hash_content(odd) != hash_content(odd.replace("\ud800", "?"))
     assert hash_content({"b": 1, "a": 2}) == hash_content({"a": 2, "b": 1})
     assert hash_content(None) is None
+
+
+@given(st.dictionaries(st.sampled_from("abcdef"), st.none() | st.booleans() | st.integers() | st.text()))
+def test_what_is_signed_is_the_json_of_the_contract(body: dict[str, Any]) -> None:
+    assert canonical_json(body) == json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
 
 
 def test_a_file_that_is_no_ledger_is_said_to_be_none(tmp_path: Path) -> None:

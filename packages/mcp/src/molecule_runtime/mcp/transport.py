@@ -223,15 +223,14 @@ async def _lines(intake: Intake) -> AsyncGenerator[Line]:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
             loop.call_soon_threadsafe(arrived.set)
 
+    is_reading = False
+
     def read() -> None:
         nonlocal is_reading
-        intake.read()
-        if intake.is_full:
+        if not intake.read():
             is_reading = False
             loop.remove_reader(reading)
         arrived.set()
-
-    is_reading = False
 
     reading = intake.wire.reading
     mode = fstat(reading).st_mode

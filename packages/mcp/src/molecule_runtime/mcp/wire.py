@@ -195,18 +195,14 @@ class Intake:
             self._changed.notify_all()
             return found
 
-    def read(self) -> None:
-        """Read once, for who took over. Blocking where nothing is there."""
+    def read(self) -> bool:
+        """Read once, for who took over; False when stdin ended, or something must be taken first. Blocking where nothing is there."""
         lines, ended = self._read_once()
         with self._changed:
             self._waiting.extend(lines)
             self._bytes += sum(map(_size, lines))
             self._ended = ended
-
-    @property
-    def is_full(self) -> bool:
-        """Whether nothing more should be read before something is taken."""
-        return self._bytes > MAX_WAITING
+            return not ended and self._bytes <= MAX_WAITING
 
     def take(self) -> tuple[list[Line], bool]:
         """Return the lines that wait, in their order, and whether they were the last."""

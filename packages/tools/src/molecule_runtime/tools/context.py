@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from molecule_runtime.core import delegation_chain, env
@@ -55,6 +55,10 @@ class RuntimeIdentity:
     tier: str = ""
     workspace_id: str = ""
     runtime: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """Return the seven, by their names."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

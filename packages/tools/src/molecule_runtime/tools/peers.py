@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
@@ -87,7 +86,7 @@ async def get_runtime_identity(call: Call[NoArguments]) -> ToolResult:
     """Return what this process is, and how its workspaces are; never asks the platform."""
     status = call.context.served_status
     # Beside the seven values, which are always there (contract `runtime.md` 7.8).
-    return as_json({**(status() if status is not None else {}), **dataclasses.asdict(call.context.identity)})
+    return as_json({**(status() if status is not None else {}), **call.context.identity.to_json()})
 
 
 async def update_agent_card(call: Call[UpdateAgentCard]) -> ToolResult:

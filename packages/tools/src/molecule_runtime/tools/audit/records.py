@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from molecule_runtime.tools.audit.keys import Key
 
@@ -85,6 +85,7 @@ class Record(Event):
 
 
 COLUMNS: Final = tuple(field.name for field in fields(Record))
+_SIGNED: Final = tuple(sorted(set(COLUMNS) - {"hmac"}))
 _FLAGS: Final = ("human_oversight_flag", "risk_flag")
 
 
@@ -109,17 +110,35 @@ def read_record(row: Mapping[str, Any]) -> Record:
     return Record(**values)
 
 
-_ENCODER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+_quoted: Final = json.JSONEncoder().encode
 
 
 def mac_of(row: Mapping[str, Any], key: Key) -> str:
     """Return the MAC of a record, as an object: of all of it but `hmac`, in the canonical form."""
-    return sign(key, "entry", canonical_json({name: value for name, value in row.items() if name != "hmac"}))
+    return sign(key, "entry", canonical_json(row, _SIGNED))
 
 
-def canonical_json(body: Mapping[str, Any]) -> bytes:
-    """Return the one form of an object: sorted keys, no spaces, ASCII with JSON escapes."""
-    return _ENCODER.encode(body).encode("ascii")
+def canonical_json(body: Mapping[str, str | int | None], names: Iterable[str] | None = None) -> bytes:
+    """Return the one form of a flat object: sorted keys, no spaces, ASCII with JSON escapes.
+
+    It is what `json.dumps(body, sort_keys=True, separators=(",", ":"))` makes, in half of its time; each call of a tool waits for two.
+
+    Args:
+        body: the object.
+        names: of those of its fields that count, sorted; None for all.
+    """
+    members = [f'"{name}":{_canonical(body[name])}' for name in names or sorted(body)]
+    return f"{{{','.join(members)}}}".encode("ascii")
+
+
+def _canonical(value: str | int | None) -> str:
+    if isinstance(value, str):
+        return _quoted(value)
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
 
 
 def sign(key: Key, purpose: str, body: bytes) -> str:
