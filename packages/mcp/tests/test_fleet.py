@@ -229,6 +229,23 @@ async def test_the_platforms_events_bring_a_message_before_the_clock_does(
     assert acme.sent.count(b"GET /ws HTTP") == 1
 
 
+async def test_workspaces_that_may_not_talk_to_each_other_get_a_socket_each_up_to_the_limit(
+    acme: Tenant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ear: Callable[[logging.Logger, int], Ear]
+) -> None:
+    monkeypatch.setattr(events, "SETTLE_SECONDS", 0.2)
+    monkeypatch.setattr(events, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(events, "MAX_SOCKETS", 5)
+    roots = [await acme.create(f"root-{number}") for number in range(6)]
+    heard = ear(events.logger, logging.INFO)
+    async with running(tmp_path / "p", [entry(root, acme.url) for root in roots]) as fleet:
+        await fleet.until_phase("online", *roots)
+        with anyio.fail_after(WAIT_SECONDS):
+            while len(heard.lines) < 5:
+                await heard.heard.wait()
+    assert len({line for line in heard.lines if "arrive through workspace" in line}) == 5
+    assert acme.sent.count(b"GET /ws HTTP") == 5
+
+
 async def test_a_platform_without_events_is_polled_and_not_asked_for_them_again(
     scripted: Http, tmp_path: Path, ear: Callable[[logging.Logger, int], Ear]
 ) -> None:

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MAX_SOCKETS: Final = 8
-"""For each platform. More would cost it more than the polls that they save."""
+MAX_SOCKETS: Final = 32
+"""For each platform. One serves a whole team; it takes many only where workspaces may not talk to each other, of which each needs its own.
+More of them would cost the platform more than the polls that they save."""
 
 SETTLE_SECONDS: Final = 25.0
 """After a socket was opened, before another is: by then every target has beaten once, and shows whether this one covers it."""
@@ -139,24 +140,24 @@ class PlatformEvents:
             while True:
                 self._changed = anyio.Event()
                 now = time.monotonic()
-                listener = self._next_listener(now)
-                if listener is not None:
+                for listener in self._next_listeners(now):
                     self._opened_at = now
                     listener.listens = True
                     group.start_soon(self._listen, listener)
                 with anyio.move_on_after(_LOOK_SECONDS):
                     await self._changed.wait()
 
-    def _next_listener(self, now: float) -> _Member | None:
+    def _next_listeners(self, now: float) -> list[_Member]:
         if now < self._not_before or (self._sockets and now - self._opened_at < SETTLE_SECONDS):
-            return None
+            return []
         listening = sum(member.listens for member in self._members.values())
         if listening >= MAX_SOCKETS or listening > self._sockets:
-            return None
+            return []
         # Whoever just came online has had no time yet to show that it is covered.
         online_before = now - SETTLE_SECONDS if self._sockets else now
         found = [member for member in self._members.values() if member.is_due(now, online_before=online_before)]
-        return random.choice(found) if found else None  # noqa: S311 - any of them
+        # As many again as there are: that the present ones do not cover everybody suggests that few may talk to each other.
+        return random.sample(found, min(len(found), max(1, self._sockets), MAX_SOCKETS - listening))
 
     async def _listen(self, member: _Member) -> None:
         began = time.monotonic()
