@@ -3,8 +3,9 @@
 uv run python -m tests.benchmarks.mcp_start [--runs 7] [--calls 300] [--json]
 
 Both are started in turn, with byte code on, and spoken to line by line. `tools` is from the start of the process to the whole answer of
-`tools/list`; `first_call` to that of the first tool call, sent right behind; `call` is one call after another in a warm session, of a tool
-that asks nobody; `pipelined` all of them at once; `end` from the end of stdin to that of the process.
+`tools/list`; `first_call` to that of the first tool call, sent right behind; `second_call` to that of the next, for which we have loaded
+the SDK as well; `call` is one call after another in a warm session, of a tool that asks nobody; `pipelined` all of them at once; `end`
+from the end of stdin to that of the process.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ HELLO = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"na
 OURS: tuple[str, ...] = ("-m", "molecule_runtime.mcp")
 PEER: tuple[str, ...] = ("-m", "tests.benchmarks.minimal_stdio_server")
 TOOL: dict[tuple[str, ...], str] = {OURS: "get_runtime_identity", PEER: "noop"}
-FIGURES = ("tools", "first_call", "call", "pipelined", "end")
+FIGURES = ("tools", "first_call", "second_call", "call", "pipelined", "end")
 
 
 class Server:
@@ -81,6 +82,9 @@ def measure(command: tuple[str, ...], environ: Mapping[str, str], calls: int) ->
     server.send(server.call(3))
     server.until(3)
     found["first_call"] = time.perf_counter() - server.began
+    server.send(server.call(4))
+    server.until(4)
+    found["second_call"] = time.perf_counter() - server.began
     began = time.perf_counter()
     for number in range(10, 10 + calls):
         server.send(server.call(number))

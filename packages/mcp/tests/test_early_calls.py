@@ -12,8 +12,9 @@ import pytest
 from tests.support.tenants import Member
 
 from molecule_runtime.core import registry
-from molecule_runtime.mcp.early import EarlyAnswers
+from molecule_runtime.mcp.early import META, EarlyAnswers, PlainCall
 from molecule_runtime.mcp.early_calls import is_early
+from molecule_runtime.mcp.prepare import envelope
 
 from .processes import INITIALIZE, INITIALIZED, MODULE, SECONDS, lines, one
 
@@ -59,7 +60,8 @@ def test_a_first_call_is_answered_although_the_sdk_cannot_even_be_loaded(where: 
     assert found["four"]["isError"] is True
 
 
-def test_the_early_answers_are_those_of_the_sdk(where: Place) -> None:
+@pytest.mark.parametrize("version", ["2024-11-05", "2025-11-25", "2026-07-28"])
+def test_the_early_answers_are_those_of_the_sdk(where: Place, version: str) -> None:
     calls: list[dict[str, Any]] = [
         {"name": "goal_get"},
         {"name": "task_list", "arguments": {"limit": 3}},
@@ -67,14 +69,22 @@ def test_the_early_answers_are_those_of_the_sdk(where: Place) -> None:
         {"name": "list_peers"},
         {"name": "task_list", "arguments": {"limit": "many", "status": "ü\u2028"}},
     ]
-    early = [call(f"early-{number}", **params) for number, params in enumerate(calls)]
-    late = [call(f"late-{number}", **params) for number, params in enumerate(calls)]
+    modern = version == "2026-07-28"
+    meta: dict[str, Any] = {"_meta": envelope(version)} if modern else {}
+    about = {"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+    hello: list[dict[str, Any]] = [] if modern else [{**INITIALIZE, "params": about}, INITIALIZED]
+    early = [call(f"early-{number}", **params, **meta) for number, params in enumerate(calls)]
+    late = [call(f"late-{number}", **params, **meta) for number, params in enumerate(calls)]
     ran = subprocess.run(
         [sys.executable, *MODULE],
         env=where.environ,
         # What is asked in between is for the SDK, and so is all behind it.
         input=encoded(
-            INITIALIZE, INITIALIZED, LIST, *early, {"jsonrpc": "2.0", "id": 5, "method": "resources/list"}, *late
+            *hello,
+            {**LIST, "params": meta},
+            *early,
+            {"jsonrpc": "2.0", "id": 5, "method": "resources/list", "params": meta},
+            *late,
         ),
         capture_output=True,
         timeout=SECONDS,
@@ -119,7 +129,26 @@ async def test_a_first_call_that_waits_for_the_platform_holds_nothing_up_and_can
 def test_what_is_not_surely_a_plain_call_is_for_the_sdk(message: dict[str, Any]) -> None:
     answers = begun(INITIALIZE, INITIALIZED)
     assert answers.plain_call(json.dumps(message).encode()) is None
-    assert answers.plain_call(json.dumps(call(3, "goal_get")).encode()) == (3, "goal_get", {})
+    assert answers.plain_call(json.dumps(call(3, "goal_get")).encode()) == PlainCall(3, "goal_get", {})
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"progressToken": 1},
+        {f"{META}logLevel": "debug"},
+        {f"{META}protocolVersion": "2025-11-25"},
+        {f"{META}clientCapabilities": {"new": {}}},
+        {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+    ],
+)
+def test_a_call_whose_envelope_says_more_is_for_the_sdk(changed: dict[str, Any]) -> None:
+    meta = envelope("2026-07-28")
+    answers = begun({**LIST, "params": {"_meta": meta}})
+    assert answers.plain_call(json.dumps(call(3, "goal_get", _meta={**meta, **changed})).encode()) is None
+    assert answers.plain_call(json.dumps(call(3, "goal_get")).encode()) is None
+    found = answers.plain_call(json.dumps(call(3, "goal_get", _meta=meta)).encode())
+    assert found == PlainCall(3, "goal_get", {}, {"it": 1})
 
 
 def test_a_call_before_the_client_is_initialized_is_for_the_sdk() -> None:
@@ -129,8 +158,8 @@ def test_a_call_before_the_client_is_initialized_is_for_the_sdk() -> None:
 
 def begun(*messages: dict[str, Any]) -> EarlyAnswers:
     prepared: dict[str, Any] = {
-        "bodies": [{}],
-        "answers": {"2024-11-05": {"initialize": {"": 0}}},
+        "bodies": [{}, {"_meta": {"it": 1}}],
+        "answers": {"2024-11-05": {"initialize": {"": 0}}, "2026-07-28": {"tools/list": {"": 1}}},
         "handshakes": ["2024-11-05"],
     }
     answers = EarlyAnswers(prepared, lambda line: None, instructions="")

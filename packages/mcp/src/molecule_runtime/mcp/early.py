@@ -18,6 +18,7 @@ MAX_EARLY_LINE: Final = 64 * 1024
 
 META: Final = "io.modelcontextprotocol/"
 _VERSION, _CLIENT, _CAPABILITIES = META + "protocolVersion", META + "clientInfo", META + "clientCapabilities"
+_NEEDED: Final = (_VERSION, _CLIENT, _CAPABILITIES)
 _LOG_LEVEL: Final = META + "logLevel"
 _LEVELS: Final = frozenset({"debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"})
 """Nothing is logged of an answer that was prepared, whichever is asked for; another is for the SDK to refuse."""
@@ -44,6 +45,8 @@ class PlainCall(NamedTuple):
     id: str | int
     name: str
     arguments: dict[str, Any]
+    meta: Mapping[str, Any] | None = None
+    """What an answer says about the server, in versions without a handshake."""
 
 
 class EarlyAnswers:
@@ -106,14 +109,19 @@ class EarlyAnswers:
 
     def plain_call(self, line: bytes) -> PlainCall | None:
         """Return what a line calls, where that is surely all that it says and the client may call; else None."""
-        initialized = any(answer is None for _, answer in self.dealt_with)
-        message = _parse(line) if initialized and not self._modern else None
+        message = _parse(line) if self.dealt_with else None
         if message is None or message["method"] != "tools/call" or "id" not in message:
             return None
         params: Any = message.get("params")
-        if not _matches(params, {"name": str, "arguments": dict, "_meta": {}}, required=("name",)):
+        if not _matches(params, {"name": str, "arguments": dict, "_meta": dict}, required=("name",)):
             return None
-        return PlainCall(message["id"], params["name"], params.get("arguments", {}))
+        call = PlainCall(message["id"], params["name"], params.get("arguments", {}))
+        meta: dict[str, Any] = params.get("_meta", {})
+        if self._modern:
+            plain = _modern(meta) and len(meta) == len(_NEEDED) and meta[_VERSION] == self._version
+            return call._replace(meta=self._body("tools/list", "")["_meta"]) if plain else None
+        initialized = any(answer is None for _, answer in self.dealt_with)
+        return call if initialized and not meta else None
 
     def _answer(self, method: str, params: Any) -> Any:
         if method == "initialize":
@@ -216,7 +224,7 @@ def _modern(meta: dict[str, Any]) -> bool:
         _LOG_LEVEL: _is_level,
         "progressToken": _is_token,
     }
-    return _matches(meta, shape, required=(_VERSION, _CLIENT, _CAPABILITIES))
+    return _matches(meta, shape, required=_NEEDED)
 
 
 def _is_level(value: Any) -> bool:

@@ -1,7 +1,7 @@
 """Answers the first calls of a session while the SDK is not loaded yet: plain calls of tools that only read, as a client makes them first.
 
 Loading the SDK takes as long as everything else of a start together, and such a call needs nothing of it: no progress, no question to
-the user, no version of the protocol that says more than the first. Every other line, and all behind it, is for the SDK.
+the user. Every other line, and all behind it, is for the SDK.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class EarlyCalls:
                 with self._opened.at_work(call.name):
                     result = await dispatch(call.name, call.arguments, self._opened.context)
                 await anyio.to_thread.run_sync(
-                    self._begun.intake.wire.write_line, answer_line(call.id, result), abandon_on_cancel=True
+                    self._begun.intake.wire.write_line, answer_line(call, result), abandon_on_cancel=True
                 )
                 self.answered = True
         except OSError:
@@ -102,12 +102,15 @@ class EarlyCalls:
             self._note()
 
 
-def answer_line(request_id: str | int, result: ToolResult) -> bytes:
-    """Return the answer as the SDK writes it for versions with a handshake."""
+def answer_line(call: PlainCall, result: ToolResult) -> bytes:
+    """Return the answer as the SDK writes it."""
+    modern = call.meta is not None
     body = {
         "content": [{"text": result.text, "type": "text"}],
         "isError": result.is_error,
+        **({"resultType": "complete"} if modern else {}),
         "structuredContent": dict(result.structured),
+        **({"_meta": call.meta} if modern else {}),
     }
-    message = {"jsonrpc": "2.0", "id": request_id, "result": body}
+    message = {"jsonrpc": "2.0", "id": call.id, "result": body}
     return json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
