@@ -31,7 +31,7 @@ from anyio.abc import ByteReceiveStream, Process, UNIXSocketStream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import IO
+    from typing import IO, TextIO
 
 _SECONDS = 90.0
 
@@ -113,6 +113,14 @@ def start(
     with Path(os.devnull).open("rb") as nothing, log.open("ab") as output:
         streams = (nothing.fileno(), output.fileno(), output.fileno())
         return WarmProcess(command, arguments, environ, folder, streams)
+
+
+def run_program(text: str, *arguments: str) -> tuple[WarmProcess, TextIO]:
+    """Run a program as `python -c` does; what it prints is read from the stream."""
+    reading, writing = os.pipe()
+    with Path(os.devnull).open("rb") as nothing, os.fdopen(writing, "wb") as output:
+        streams = (nothing.fileno(), output.fileno(), 2)
+        return WarmProcess("python", ["-c", text, *arguments], os.environ, Path.cwd(), streams), os.fdopen(reading)
 
 
 async def open_process(

@@ -57,6 +57,9 @@ COMMANDS = {
 }
 """For each command the module whose `main()` it is, and what that imports later."""
 
+PYTHON = ("molecule_runtime.tools", "molecule_runtime.tools.audit", "molecule_runtime.mcp.store")
+"""What programs that are given with `python -c` import."""
+
 
 @dataclass(frozen=True)
 class _Child:
@@ -71,8 +74,11 @@ class _Child:
 
 def serve(command: str, path: str) -> None:
     """Fork a process for each connection and tell it how that ended; ends with stdin."""
-    module, later = COMMANDS[command]
-    main: Callable[[], int] = importlib.import_module(module).main
+    main: Callable[[], int | None] = _program
+    later = PYTHON
+    if command != "python":
+        module, later = COMMANDS[command]
+        main = importlib.import_module(module).main
     for name in later:
         importlib.import_module(name)
     assert threading.active_count() == 1, "a fork would lose the other threads"
@@ -110,6 +116,14 @@ def serve(command: str, path: str) -> None:
                 children[handle] = _Child(pid, handle, connection)
                 poll.register(handle, select.POLLIN)
                 socket.send_fds(connection, [str(pid).encode()], [handle])
+
+
+def _program() -> None:
+    """Be `python -c`."""
+    option, text, *arguments = sys.argv[1:]
+    assert option == "-c"
+    sys.argv[:] = [option, *arguments]
+    exec(compile(text, "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102 - as Python does it
 
 
 def _tell_end(child: _Child) -> None:

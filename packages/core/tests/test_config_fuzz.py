@@ -29,7 +29,7 @@ KEYS = sorted(
     }
 )
 
-fuzz = settings(max_examples=100, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+fuzz = settings(max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 
 scalars = st.one_of(
     st.none(),

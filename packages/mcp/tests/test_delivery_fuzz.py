@@ -41,7 +41,7 @@ DOCUMENT = st.dictionaries(TEXT, VALUE, max_size=4)
 SERVERS = st.dictionaries(NAME, SPEC, max_size=3)
 
 bounded = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 engines = pytest.mark.parametrize("engine", ["claude_code", "codex", "hermes", "openclaw"])
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import sqlite3
 import stat
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.warm import run_program
 
 from molecule_runtime.mcp.errors import StateError
 from molecule_runtime.mcp.store import InboxStore, Mailbox
@@ -90,53 +88,39 @@ def test_a_page_and_its_cursor_are_written_together_or_not_at_all(
     assert (ids(store.peek([BOX], 10)), store.cursor(BOX)) == (["a", "b"], "b")
 
 
-_WRITERS = """
-import os, sys
+_WRITER = """
+import sys
 from pathlib import Path
 from molecule_runtime.mcp.store import InboxStore, Mailbox
 from molecule_runtime.tools import InboxMessage
 
-def write():
-    box = Mailbox("https://acme.example", "ws-1")
-    store = InboxStore(Path(sys.argv[1]))
-    page = int(store.cursor(box) or -1) + 1
-    while True:
-        messages = [
-            InboxMessage(activity_id=f"{page}-{part}", text="x" * 2000, kind="peer_agent", peer_id="p", method="",
-                         created_at="", arrival_workspace_id="")
-            for part in range(3)
-        ]
-        store.add(box, messages, cursor=str(page))
-        print(os.getpid(), page, flush=True)
-        page += 1
-
-# A process for each line, all of one that has imported what they need.
-for _ in sys.stdin:
-    if not os.fork():
-        write()
-    os.wait()
-    print("ended", flush=True)
+box = Mailbox("https://acme.example", "ws-1")
+store = InboxStore(Path(sys.argv[1]))
+page = int(store.cursor(box) or -1) + 1
+while True:
+    messages = [
+        InboxMessage(activity_id=f"{page}-{part}", text="x" * 2000, kind="peer_agent", peer_id="p", method="",
+                     created_at="", arrival_workspace_id="")
+        for part in range(3)
+    ]
+    store.add(box, messages, cursor=str(page))
+    print(page, flush=True)
+    page += 1
 """
 
 
 def test_after_any_number_of_kills_no_message_is_missing_and_none_is_twice(tmp_path: Path) -> None:
     path = tmp_path / "inbox.db"
     reported = -1
-    pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", _WRITERS, str(path)], stdin=pipe, stdout=pipe, text=True) as writers:
-        assert writers.stdin is not None
-        assert writers.stdout is not None
-        for round_number in range(6):
-            writers.stdin.write("\n")
-            writers.stdin.flush()
-            killed = False
-            while (line := writers.stdout.readline()) != "ended\n":
-                writer, page = line.split()
-                reported = int(page)
-                if reported >= (round_number + 1) * 5 and not killed:
-                    os.kill(int(writer), signal.SIGKILL)
-                    killed = True
-            assert killed
+    for round_number in range(6):
+        writer, said = run_program(_WRITER, str(path))
+        with said:
+            for line in said:
+                reported = int(line)
+                if reported >= (round_number + 1) * 5:
+                    writer.kill()
+                    break
+            assert writer.wait() == -9
     store = InboxStore(path)
     try:
         cursor = store.cursor(BOX)
@@ -233,14 +217,13 @@ def test_a_lease_can_be_taken_back(store: InboxStore) -> None:
 
 
 _LEASER = """
-import os, sys
+import signal, sys
 from pathlib import Path
 from molecule_runtime.mcp.store import InboxStore, Mailbox
 store = InboxStore(Path(sys.argv[1]))
 assert store.lease([Mailbox("https://acme.example", "ws-1")]) is not None
 print("leased", flush=True)
-sys.stdin.read()
-os._exit(0)
+signal.pause()
 """
 
 
@@ -249,16 +232,13 @@ def test_what_a_dead_process_was_handed_is_free_again_and_what_a_living_one_has_
     store = InboxStore(path)
     try:
         store.add(BOX, [message("a")], cursor="a")
-        with subprocess.Popen(
-            [sys.executable, "-c", _LEASER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as leaser:
-            assert leaser.stdin is not None
-            assert leaser.stdout is not None
-            assert leaser.stdout.readline() == "leased\n"
+        leaser, said = run_program(_LEASER, str(path))
+        with said:
+            assert said.readline() == "leased\n"
             assert store.release_dead_leases() is False
             assert store.lease([BOX]) is None
-            leaser.stdin.close()
-            assert leaser.wait(10) == 0
+        leaser.kill()
+        assert leaser.wait() == -9
         # Nobody has to look for the dead first.
         assert store.lease([BOX]) == handed_out("a", 2)
     finally:

@@ -6,8 +6,6 @@ import random
 import shutil
 import sqlite3
 import stat
-import subprocess
-import sys
 import threading
 from contextlib import closing
 from itertools import pairwise
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.warm import run_program
 
 from molecule_runtime.tools.audit import Event, Ledger, hash_content, open_ring, verify
 from molecule_runtime.tools.audit.keys import rotate
@@ -27,6 +26,9 @@ from .audit_support import Disk, calls, checked, ring, vandalise, written
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import TextIO
+
+    from tests.support.warm import WarmProcess
 
 # Many writers, each record acknowledged on stdout once it is written. Run for ever when they are told to.
 THREADS = """
@@ -285,29 +287,26 @@ def test_processes_that_begin_together_make_one_key(tmp_path: Path) -> None:
 def test_a_hundred_writers_in_four_processes_and_a_kill_leave_one_whole_chain(
     program: str, appends: int, segments: int, checkpoints: int, tmp_path: Path
 ) -> None:
-    def start(agent: str, appends: int) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", program, str(tmp_path), agent, str(appends)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    def start(agent: str, appends: int) -> tuple[WarmProcess, TextIO]:
+        return run_program(program, str(tmp_path), agent, str(appends))
 
     steady = [start(f"ws-{number}", appends) for number in range(3)]
-    doomed = start("ws-doomed", 0)
+    doomed, output = start("ws-doomed", 0)
     acknowledged: list[str] = []
     try:
-        assert doomed.stdout is not None
-        acknowledged += [doomed.stdout.readline() for _ in range(60)]
+        acknowledged += [output.readline() for _ in range(60)]
         doomed.kill()
-        acknowledged += doomed.stdout.readlines()
-        for process in steady:
-            out, _ = process.communicate(timeout=90)
-            assert process.returncode == 0
-            assert len(out.splitlines()) == 25 * appends
-            acknowledged += out.splitlines()
+        acknowledged += output.readlines()
+        for process, out in steady:
+            said = out.readlines()
+            assert process.wait() == 0
+            assert len(said) == 25 * appends
+            acknowledged += said
     finally:
-        for process in (*steady, doomed):
+        for process, out in (*steady, (doomed, output)):
             process.kill()
             process.wait(10)
-            assert process.stdout is not None
-            process.stdout.close()
+            out.close()
     rows = [row.model_used for row in records(tmp_path / "ledger.db")]
     whole = {line.strip() for line in acknowledged if line.strip().endswith(";")}
     assert len(whole) >= 75 * appends + 60

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from mcp import Client, StdioServerParameters, stdio_client
 from tests.conformance.mcp import install
+from tests.support import warm
 from tests.support.mcp_over_http import MODULE, Served, connected
 
 from molecule_runtime.core import registry
@@ -110,7 +112,8 @@ async def test_the_1_line_over_http(server: Served, ours: Member) -> None:
 
 async def test_the_2_line_over_stdio(environ: dict[str, str], ours: Member, tmp_path: Path) -> None:
     assert version("mcp").startswith("2.")
-    process = StdioServerParameters(command=COMMAND[0], args=COMMAND[1:], env=environ)
+    program, *arguments = await anyio.to_thread.run_sync(warm.stand_in, "molecule-mcp", tmp_path / "pid")
+    process = StdioServerParameters(command=program, args=arguments, env=environ)
     with anyio.fail_after(SECONDS), (tmp_path / "stderr").open("w", encoding="utf-8") as log:
         async with Client(stdio_client(process, errlog=log)) as client:
             check(await by_line_2(client), ours)
