@@ -326,20 +326,20 @@ def test_no_answer_is_longer_than_a_client_can_read(character: str) -> None:
             assert isinstance(json.loads(sent.text), list)
 
 
-bounded = settings(max_examples=40, deadline=None)
+some = settings(max_examples=40, deadline=None)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(codec=None)),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
 )
 
 
-@bounded
+@some
 @given(st.dictionaries(st.text(max_size=8), JSON))
 def test_an_object_is_shown_as_json_with_indents(data: dict[str, Any]) -> None:
     assert as_json(data).text == json.dumps(data, ensure_ascii=False, indent=2)
 
 
-@bounded
+@some
 @given(st.dictionaries(st.text(max_size=8), JSON), st.text(st.characters(codec=None)))
 def test_an_answer_that_fits_is_left_as_it_is_but_for_halves_of_characters(data: dict[str, Any], text: str) -> None:
     sent = fitted(ToolResult(text=text, structured=data))
