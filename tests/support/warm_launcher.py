@@ -75,7 +75,7 @@ class _Child:
 def serve(command: str, path: str) -> None:
     """Fork a process for each connection and tell it how that ended; ends with stdin."""
     main: Callable[[], int | None] = _program
-    later = PYTHON
+    later: tuple[str, ...] = PYTHON
     if command != "python":
         module, later = COMMANDS[command]
         main = importlib.import_module(module).main
