@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -20,7 +21,6 @@ from molecule_runtime.tools.journal import FILE_NAME, Journal, Owner
 from .support import context, done, refused, said
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
@@ -60,6 +60,36 @@ async def test_the_journal_is_private_from_birth(journal: Journal, tmp_path: Pat
     for file in (tmp_path / "state").iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
+
+
+async def test_another_process_that_writes_holds_up_who_writes_and_nobody_else(
+    journal: Journal, tmp_path: Path
+) -> None:
+    await begun(journal)
+    written: list[records.Entry] = []
+
+    async def write() -> None:
+        written.append(await begun(journal, "meanwhile"))
+
+    with closing(sqlite3.connect(tmp_path / "state" / FILE_NAME, isolation_level=None)) as other:
+        with anyio.fail_after(WAIT_SECONDS):
+            other.execute("BEGIN IMMEDIATE")
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(write)
+                for _ in range(5):
+                    await anyio.lowlevel.checkpoint()
+                assert not written
+                other.execute("COMMIT")
+    assert [entry.state for entry in written] == ["begun"]
+
+
+async def test_rows_are_there_when_the_log_of_the_journal_was_folded(journal: Journal, tmp_path: Path) -> None:
+    for number in range(650):
+        await begun(journal, f"task {number}")
+    assert (tmp_path / "state" / f"{FILE_NAME}-wal").stat().st_size < 8 * 1024 * 1024
+    with closing(Journal(tmp_path / "state")) as other:
+        (count,) = await other.run(lambda db: db.execute("SELECT count(*) FROM delegations").fetchone())
+    assert count == 650
 
 
 async def test_the_same_words_twice_are_two_intents_and_a_call_that_never_came_back_is_one(journal: Journal) -> None:

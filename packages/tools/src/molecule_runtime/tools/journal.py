@@ -6,6 +6,7 @@ memory, and ends with the process.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import sqlite3
@@ -30,6 +31,9 @@ FILE_NAME: Final = "tools-journal.sqlite3"
 _T = TypeVar("_T")
 
 _BUSY_SECONDS: Final = 10.0
+_FOLD_AFTER: Final = 300
+"""Transactions after which the WAL file is folded into the main file, which syncs both."""
+
 _VERSION: Final = 1
 _SCHEMA: Final = """
 CREATE TABLE delegations (
@@ -90,6 +94,9 @@ class Journal:
         self._path = None if folder is None else folder / FILE_NAME
         self._lock = threading.Lock()
         self._db: sqlite3.Connection | None = None
+        self._unfolded = 0
+        self._is_warm = False
+        self._commits_are_cheap = False
         self._instance = secrets.token_hex(8)
 
     @property
@@ -107,12 +114,15 @@ class Journal:
         return pid == str(os.getpid()) or not _is_alive(int(pid))
 
     async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Run `work` in one transaction, on a thread.
+        """Run `work` in one transaction: at once where it waits for nobody, neither for another writer nor for the disk, else on a thread.
+
+        It is some rows of a small file, and takes less than to ask a thread.
 
         Raises:
             JournalError: the file cannot be used.
         """
-        return await anyio.to_thread.run_sync(self._run, work)
+        done = self._run_now(work)
+        return done[0] if done is not None else await anyio.to_thread.run_sync(self._run, work)
 
     def close(self) -> None:
         """Close the file; a later use opens it again."""
@@ -120,24 +130,62 @@ class Journal:
             if self._db is not None:
                 self._db.close()
                 self._db = None
+                self._is_warm = False
+
+    def _run_now(self, work: Callable[[sqlite3.Connection], _T]) -> tuple[_T] | None:
+        """Return what `work` did; None where somebody would have to be waited for, and then nothing was done."""
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            db = self._db
+            if db is None or not self._is_warm or self._unfolded >= _FOLD_AFTER:
+                return None
+            with self._translated():
+                try:
+                    db.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError as exc:
+                    if exc.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                        return None
+                    raise
+                return (self._finish(db, work),)
+        finally:
+            self._lock.release()
 
     def _run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        with self._lock, self._transaction() as db:
-            return work(db)
+        with self._lock, self._translated():
+            db = self._db or self._open()
+            db.execute(f"PRAGMA busy_timeout={_BUSY_SECONDS * 1000:.0f}")
+            try:
+                # IMMEDIATE: another process waits here, and not in the middle.
+                db.execute("BEGIN IMMEDIATE")
+                done = self._finish(db, work)
+                self._is_warm = self._commits_are_cheap
+                if self._unfolded >= _FOLD_AFTER:
+                    # After that the WAL file begins anew, with a sync. What cannot be folded now is folded later.
+                    self._is_warm = False
+                    self._unfolded = 0
+                    with contextlib.suppress(sqlite3.Error):
+                        db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            finally:
+                db.execute("PRAGMA busy_timeout=0")
+            return done
+
+    def _finish(self, db: sqlite3.Connection, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Do the work of a transaction that has begun, and end it."""
+        try:
+            done = work(db)
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+        self._unfolded += 1
+        return done
 
     @contextmanager
-    def _transaction(self) -> Generator[sqlite3.Connection]:
+    def _translated(self) -> Generator[None]:
         try:
-            db = self._db or self._open()
-            # IMMEDIATE: another process waits here, and not in the middle.
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
+            yield
         except (OSError, sqlite3.Error) as exc:
             raise JournalError(
                 f"the journal of the tools, {self._path or 'in memory'}, cannot be used: {exc}; see that its folder can be written"
@@ -151,9 +199,12 @@ class Journal:
             self._path or ":memory:", timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         try:
-            db.execute("PRAGMA journal_mode=WAL")
+            # Where the file system allows no WAL, every commit is synced.
+            mode = db.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+            self._commits_are_cheap = mode in {"wal", "memory"}
             # A process that is killed loses nothing; a machine that loses its power may lose the last moment.
             db.execute("PRAGMA synchronous=NORMAL")
+            db.execute("PRAGMA wal_autocheckpoint=0")
             _migrate(db)
         except BaseException:
             db.close()
