@@ -22,20 +22,8 @@ COMMAND = [sys.executable, "-m", "molecule_runtime.localplatform", "demo"]
 SECONDS = 100
 
 
-def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, **environ},
-    )
-
-
-def refused(*arguments: str) -> Done:
-    """Run it in this process, for what ends before there is any other."""
+def run(*arguments: str) -> Done:
+    """Run it in this process: to its end, or to a refusal. Those that are stopped or lose their reader are processes of their own."""
     return run_main(main, "demo", "--once", *arguments, environ=os.environ)
 
 
@@ -134,7 +122,7 @@ def test_the_demo_runs_to_its_end_and_says_so_in_events(finished: subprocess.Com
 
 
 def test_the_demo_prints_names_and_arrows_for_people() -> None:
-    finished = run("--once")
+    finished = run()
     assert finished.returncode == 0, finished.stdout + finished.stderr
     for piece in (
         "scout ──▶ calc",
@@ -171,7 +159,7 @@ def test_a_table_of_the_users_own_is_answered_about(finished: subprocess.Complet
 def test_a_step_that_fails_makes_the_demo_fail_with_the_reason(tmp_path: Path) -> None:
     table = tmp_path / "broken.csv"
     table.write_bytes(b"\xff\xfe\x00not a table")
-    finished = run("--once", "--json", "--csv", str(table), "--step-timeout", "30")
+    finished = run("--json", "--csv", str(table), "--step-timeout", "30")
     assert finished.returncode == 1
     failed = next(event for event in events(finished.stdout) if event["event"] == "failed")
     assert "atlas" in failed["reason"]
@@ -212,7 +200,7 @@ def test_a_reader_that_leaves_ends_the_demo_with_one_line(tmp_path: Path) -> Non
 
 def test_a_data_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    finished = refused("--data", str(tmp_path / "file"))
+    finished = run("--data", str(tmp_path / "file"))
     assert finished.returncode == 2
     assert finished.stderr.startswith(f"molecule-local demo: --data {str(tmp_path / 'file')!r} cannot be used")
     assert len(finished.stderr.splitlines()) == 1
@@ -228,7 +216,7 @@ def test_a_data_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_arguments_are_refused_with_exit_2_and_the_value(arguments: list[str], names: str) -> None:
-    finished = refused(*arguments)
+    finished = run(*arguments)
     assert finished.returncode == 2
     assert names in finished.stderr
     assert "Traceback" not in finished.stderr
@@ -239,7 +227,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        finished = refused("--port", port, "--data", str(tmp_path / "demo"))
+        finished = run("--port", port, "--data", str(tmp_path / "demo"))
     assert finished.returncode == 2
     assert port in finished.stderr
     assert "Traceback" not in finished.stderr

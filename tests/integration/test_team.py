@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from a2a.client import ClientConfig, create_client
 from a2a.helpers import get_stream_response_text, new_text_message
 from a2a.types import Role, SendMessageRequest
 from mcp import Client, StdioServerParameters, stdio_client
+from tests.support.warm import stand_in
 
 from molecule_runtime.core import registry, untrusted
 from molecule_runtime.core.envelope import Accepted, Reply, message_send
@@ -21,6 +23,7 @@ from molecule_runtime.localplatform.demo.scenario import Human
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+    from pathlib import Path
 
     import httpx
     from mcp.types import CallToolResult
@@ -33,11 +36,9 @@ STEP_SECONDS = 40.0
 
 
 @asynccontextmanager
-async def scout(team: Team) -> AsyncGenerator[Client]:
+async def scout(team: Team, program: str, *arguments: str) -> AsyncGenerator[Client]:
     """A session of the external agent: the official client over a real `molecule-mcp` process."""
-    server = StdioServerParameters(
-        command=sys.executable, args=["-m", "molecule_runtime.mcp"], env=team.mcp_environment()
-    )
+    server = StdioServerParameters(command=program, args=list(arguments), env=team.mcp_environment())
     async with Client(stdio_client(server)) as client:
         yield client
 
@@ -45,7 +46,7 @@ async def scout(team: Team) -> AsyncGenerator[Client]:
 @pytest.fixture(scope="module")
 async def client(team: Team) -> AsyncGenerator[Client]:
     """The session of the tests that do not need one of their own."""
-    async with scout(team) as opened:
+    async with scout(team, sys.executable, "-m", "molecule_runtime.mcp") as opened:
         yield opened
 
 
@@ -67,15 +68,16 @@ async def delegate(client: Client, workspace_id: str, task: str) -> str:
     return blocks[0].content
 
 
-async def test_a_message_that_was_not_popped_is_delivered_again_to_the_next_session(team: Team) -> None:
+async def test_a_message_that_was_not_popped_is_delivered_again_to_the_next_session(team: Team, tmp_path: Path) -> None:
     # Before the session that the others share begins: that would take the message.
     async with ConnectionPools() as pools, team.client_of("calc", pools) as calc:
         sent = await calc.send_message(team.id_of("scout"), "remember the milk")
     assert isinstance(sent, Accepted)
     assert sent.mode == "poll"
-    async with scout(team) as client:
+    warm = await anyio.to_thread.run_sync(stand_in, "molecule-mcp", tmp_path / "pid")
+    async with scout(team, *warm) as client:
         first = json.loads(await ask(client, "wait_for_message", timeout_secs=20))
-    async with scout(team) as client:
+    async with scout(team, *warm) as client:
         again = json.loads(await ask(client, "wait_for_message", timeout_secs=20))
         assert (first["text"], again["activity_id"]) == ("remember the milk", first["activity_id"])
         await ask(client, "inbox_pop", activity_id=first["activity_id"])
