@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
-SCHEMAS: dict[str, Any] = document()["components"]["schemas"]
 
 BODIES = [route for route in ROUTES if route.body is not None and not isinstance(route.body, str)]
 STREAMS = {"/workspaces/{id}/events/stream"}
@@ -87,6 +86,12 @@ ODD_VALUES: tuple[Any, ...] = (
 def nothing_is_logged_as_an_error(caplog: pytest.LogCaptureFixture) -> Generator[None]:
     yield
     assert [record.getMessage() for record in caplog.get_records("call") if record.levelno >= logging.ERROR] == []
+
+
+def schema_named(reference: str) -> dict[str, Any]:
+    # Not at import: each worker collects this file, and making the description takes a second.
+    named: dict[str, Any] = document()["components"]["schemas"][reference.rsplit("/", 1)[1]]
+    return named
 
 
 def operation_of(route: Route) -> dict[str, Any]:
@@ -172,7 +177,7 @@ async def sender(world: World) -> AsyncGenerator[Sender]:
 def sample_of(schema: dict[str, Any]) -> Any:
     """Return something that a schema admits, as little as possible."""
     if "$ref" in schema:
-        return sample_of(SCHEMAS[schema["$ref"].rsplit("/", 1)[1]])
+        return sample_of(schema_named(schema["$ref"]))
     if "enum" in schema or "const" in schema:
         return schema.get("const", schema.get("enum", [None])[0])
     for key in ("anyOf", "oneOf", "allOf"):
@@ -186,8 +191,7 @@ def sample_of(schema: dict[str, Any]) -> Any:
 
 def body_schema_of(route: Route) -> dict[str, Any]:
     schema = operation_of(route)["requestBody"]["content"]["application/json"]["schema"]
-    named: dict[str, Any] = SCHEMAS[schema["$ref"].rsplit("/", 1)[1]] if "$ref" in schema else schema
-    return named
+    return schema_named(schema["$ref"]) if "$ref" in schema else schema
 
 
 def variants_of(route: Route) -> Iterator[dict[str, Any]]:
