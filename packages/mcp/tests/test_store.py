@@ -6,6 +6,7 @@ import os
 import sqlite3
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from molecule_runtime.mcp.store import InboxStore, Mailbox
 from molecule_runtime.tools import InboxMessage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 BOX = Mailbox("https://acme.example", "ws-1")
@@ -107,6 +108,29 @@ while True:
     print(page, flush=True)
     page += 1
 """
+
+
+def test_pages_that_come_while_the_file_is_busy_are_all_written_and_one_that_cannot_be_fails_alone(
+    store: InboxStore,
+) -> None:
+    boxes = [Mailbox("https://acme.example", f"ws-{number}") for number in range(8)]
+
+    def broken() -> Iterator[InboxMessage]:
+        yield message("lost")
+        raise ValueError("half a page")
+
+    with closing(sqlite3.connect(store.database.path, isolation_level=None)) as busy, ThreadPoolExecutor(16) as threads:
+        busy.execute("BEGIN IMMEDIATE")
+        written = [threads.submit(store.add, box, [message("a"), message("b")], cursor="b") for box in boxes]
+        failing = threads.submit(store.add, OTHER_TENANT, broken(), cursor="lost")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        later = [threads.submit(store.add, box, [message("b"), message("c")], cursor="c") for box in boxes]
+        busy.execute("COMMIT")
+        assert sum(page.result() for page in (*written, *later)) == 3 * len(boxes)
+        with pytest.raises(ValueError, match="half a page"):
+            failing.result()
+    assert {tuple(sorted(ids(store.peek([box], 10)))) for box in boxes} == {("a", "b", "c")}
+    assert store.peek([OTHER_TENANT], 10) == []
+    assert store.cursor(OTHER_TENANT) is None
 
 
 def test_after_any_number_of_kills_no_message_is_missing_and_none_is_twice(tmp_path: Path) -> None:
