@@ -95,6 +95,19 @@ def test_the_early_answers_are_those_of_the_sdk(where: Place, version: str) -> N
         assert found[f"early-{number}"] == found[f"late-{number}"].replace(b'"id":"late-', b'"id":"early-')
 
 
+async def test_two_calls_of_one_id_are_both_answered(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        where = one(tmp_path / "p", f"http://127.0.0.1:{silent.getsockname()[1]}", Member("alice", "t"))
+        async with lines(where) as process:
+            await process.hello()
+            await process.send(LIST, call(3, "list_peers"), call(3, "goal_get"))
+            assert (await process.answer(3))["result"]["structuredContent"] == {"goal": None}
+            platform, _ = silent.accept()
+            platform.close()
+            silent.close()
+            assert (await process.answer(3))["result"]["isError"] is True
+
+
 async def test_a_first_call_that_waits_for_the_platform_holds_nothing_up_and_can_be_cancelled(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         where = one(tmp_path / "p", f"http://127.0.0.1:{silent.getsockname()[1]}", Member("alice", "t"))

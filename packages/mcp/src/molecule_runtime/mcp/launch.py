@@ -36,15 +36,15 @@ class Begun:
         self.intake = intake
         self._early = early
 
-    def next_call(self, wanted: Callable[[str], bool]) -> PlainCall | None:
-        """Take the line that waits first, where it is a plain call of a tool that is wanted."""
+    def next_call(self, wanted: Callable[[PlainCall], bool]) -> PlainCall | None:
+        """Take the line that waits first, where it is a plain call that is wanted."""
         early = self._early
         if early is None:
             return None
 
         def call_of(line: bytes) -> PlainCall | None:
             call = early.plain_call(line)
-            return call if call is not None and wanted(call.name) else None
+            return call if call is not None and wanted(call) else None
 
         return self.intake.take_if(call_of)
 
