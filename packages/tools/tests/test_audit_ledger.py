@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.warm import run_program
 
-from molecule_runtime.tools.audit import Event, Ledger, hash_content, open_ring, verify
+from molecule_runtime.tools.audit import Event, Ledger, hash_content, open_ring, segment, verify
 from molecule_runtime.tools.audit.keys import rotate
 from molecule_runtime.tools.audit.records import canonical_json
 from molecule_runtime.tools.audit.verify import records
@@ -320,27 +320,45 @@ def test_a_hundred_writers_in_four_processes_and_a_kill_leave_one_whole_chain(
 def test_a_record_is_written_at_once_where_nothing_has_to_be_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     ledger = Ledger(path, ring(tmp_path), checkpoint_records=10, segment_records=16)
-    assert not ledger.append_now(calls("the file is not open yet"))
+    assert ledger.append_now(calls("the file is not open yet")) is None
     ledger.append(calls("opens it"))
-    assert ledger.append_now(calls("at once", "and another"))
+    assert ledger.append_now(calls("at once", "and another")) is not None
     # Others see it before the call returns, so no end of this process takes it back.
     assert [row.model_used for row in records(path)][-2:] == ["at once", "and another"]
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        assert not ledger.append_now(calls("others hold it"))
+        assert ledger.append_now(calls("others hold it")) is None
         other.execute("ROLLBACK")
-    taken = [ledger.append_now(calls(f"tool-{number}")) for number in range(10)]
-    assert taken == [True] * 5 + [False] * 5, "the tenth record brings a checkpoint"
-    ledger.append(calls("brings it"))
-    assert not ledger.append_now(calls("the WAL begins anew, with a sync"))
-    ledger.append(calls("begins it"))
-    taken = [ledger.append_now(calls(f"tool-{number}")) for number in range(10)]
-    assert taken == [True] * 4 + [False] * 6, "the sixteenth record ends the segment"
+    taken = [ledger.append_now(calls(f"tool-{number}")) for number in range(12)]
+    due = [written is not None and written.is_due for written in taken]
+    assert due == [False] * 5 + [True] + [False] * 6, "the tenth record makes a checkpoint due"
+    assert [written is None for written in taken] == [False] * 11 + [True], "the sixteenth record ends the segment"
     ledger.append(calls("ends it"))
+    assert ledger.checkpoint() is not None
     ledger.close()
-    assert not ledger.append_now(calls("the file is closed"))
+    assert ledger.append_now(calls("the file is closed")) is None
     found = checked(path)
-    assert (found.problem, found.last_seq, found.checkpoints) == ("", 17, 2)
+    assert (found.problem, found.last_seq, found.checkpoints) == ("", 17, 1)
+
+
+def test_the_log_of_the_file_is_folded_when_it_is_long_and_the_chain_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segment, "LONG_BYTES", 100_000)
+    path = tmp_path / "ledger.db"
+    ledger = Ledger(path, ring(tmp_path), checkpoint_records=10)
+    slowly = 0
+    for number in range(200):
+        done = ledger.append_now(calls(f"tool-{number}"))
+        if done is None:
+            slowly += 1
+            ledger.append(calls(f"tool-{number}"))
+        elif done.is_due:
+            ledger.sign(done)
+    assert (tmp_path / "ledger.db-wal").stat().st_size < 300_000
+    assert 2 < slowly < 60, "whoever appends first after a fold has the sync of a log that begins anew"
+    ledger.close()
+    assert (checked(path).problem, checked(path).last_seq) == ("", 201)
 
 
 def test_what_was_appended_is_on_the_disk_soon_and_before_a_checkpoint_is_signed(
@@ -349,10 +367,10 @@ def test_what_was_appended_is_on_the_disk_soon_and_before_a_checkpoint_is_signed
     disk = Disk(monkeypatch)
     ledger = Ledger(tmp_path / "ledger.db", ring(tmp_path))
     ledger.append(calls("first"))
-    assert ledger.append_now(calls("second"))
+    assert ledger.append_now(calls("second")) is not None
     assert disk.synced("ledger.db-wal").wait(10)
     disk.order.clear()
-    assert ledger.append_now(calls("third"))
+    assert ledger.append_now(calls("third")) is not None
     ledger.close()
     assert disk.order[:2] == ["ledger.db-wal", "ledger.checkpoints.jsonl"]
 
@@ -367,8 +385,11 @@ def test_what_a_power_cut_leaves_is_the_beginning_of_the_chain_with_everything_t
     lost: set[int] = set()
     for number in range(30):
         ledger = both[number % 2]
-        if number % 3 or not ledger.append_now(calls(f"tool-{number}")):
+        done = ledger.append_now(calls(f"tool-{number}")) if number % 3 else None
+        if done is None:
             ledger.append(calls(f"tool-{number}"))
+        elif done.is_due:
+            ledger.sign(done)
         for cut in range(3):
             left = tmp_path / f"cut-{number}-{cut}"
             disk.after_a_power_cut(folder, left, chance)

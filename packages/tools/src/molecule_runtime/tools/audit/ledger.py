@@ -58,6 +58,15 @@ class Appended:
     checkpoint: Checkpoint | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What was appended at once: its end, in which segment, and whether a checkpoint of it is due, which `Ledger.sign` makes."""
+
+    end: Head
+    segment: int
+    is_due: bool
+
+
 class Ledger:
     """Appends to the ledger at a path. Safe to use from several threads and processes; blocking, but for `append_now`.
 
@@ -96,27 +105,39 @@ class Ledger:
         """
         with self._lock, self._translated():
             rows, head, is_due = self._append(events)
-            made = self._checkpoint_where_possible(head) if is_due else None
-            if is_due:
-                self._fold()
-            return Appended(records=[Record(**row) for row in rows], checkpoint=made)
+            number = self._number
+            self._is_ahead = not is_due
+        # Not under the lock: nobody who appends waits for the disk.
+        made = self._checkpoint_where_possible(head, number) if is_due else None
+        return Appended(records=[Record(**row) for row in rows], checkpoint=made)
 
-    def append_now(self, events: Sequence[Event]) -> bool:
-        """Do the same where nothing has to be waited for, neither another writer nor the disk; False where nothing was written.
+    def append_now(self, events: Sequence[Event]) -> Written | None:
+        """Do the same where nothing has to be waited for, neither another writer nor the disk; None where nothing was written.
 
-        Then the file is not open yet, others hold it, a segment ends, or a checkpoint is due: `append` does all of that. Made for an event
-        loop, which it holds up for less time than it takes to ask a thread.
+        Then the file is not open yet, others hold it, or a segment ends, and `append` does it. A checkpoint that is due is left to the
+        caller. Made for an event loop, which it holds up for less time than it takes to ask a thread.
 
         Raises:
             AuditError: the file cannot be used.
         """
         if not self._lock.acquire(blocking=False):
-            return False
+            return None
         try:
+            if not self._is_warm or self._connection is None:
+                return None
             with self._translated():
-                return self._is_warm and self._connection is not None and self._append_warm(self._connection, events)
+                return self._append_warm(self._connection, events)
         finally:
             self._lock.release()
+
+    def sign(self, written: Written) -> Checkpoint:
+        """Make the checkpoint that is due; nobody who appends waits for it.
+
+        Raises:
+            AuditError: a file cannot be used.
+        """
+        with self._translated():
+            return self._checkpoint(written.end, written.segment)
 
     def checkpoint(self) -> Checkpoint | None:
         """Sign how far the ledger has come and write that beside it; None for a ledger without a record.
@@ -129,7 +150,10 @@ class Ledger:
             if not found:
                 return None
             head = segment.head_of(self._open(found[-1]))
-            return None if head is None else self._checkpoint(head)
+            number = self._number
+            self._is_ahead = False
+        with self._translated():
+            return None if head is None else self._checkpoint(head, number)
 
     def rotate(self) -> None:
         """End the current segment now; the next record begins a new one. A ledger without a record stays without.
@@ -158,7 +182,7 @@ class Ledger:
                 with self._translated():
                     head = segment.head_of(self._connection) if self._connection is not None else None
                 if head is not None and self._is_ahead:
-                    self._checkpoint_where_possible(head)
+                    self._checkpoint_where_possible(head, self._number)
             except AuditError as exc:
                 logger.warning("the end of the ledger was not looked at: %s", exc)
             finally:
@@ -166,23 +190,21 @@ class Ledger:
                     self._closing()
                 self._connection, self._closing, self._is_warm = None, None, False
 
-    def _append_warm(self, connection: sqlite3.Connection, events: Sequence[Event]) -> bool:
+    def _append_warm(self, connection: sqlite3.Connection, events: Sequence[Event]) -> Written | None:
         try:
             with segment.transaction(connection, busy_seconds=0):
                 head = segment.head_of(connection)
-                if head is None or self._is_special(head, len(events)):
-                    return False
-                self._add(connection, head, events)
+                if head is None or head.sealed or self._is_full(head, len(events)):
+                    return None
+                _, end = self._add(connection, head, events)
         except sqlite3.OperationalError as exc:
             if segment.is_busy(exc):
-                return False
+                return None
             raise
         self._written()
-        return True
-
-    def _is_special(self, head: Head, more: int) -> bool:
-        """Tell whether so many records more would end the segment or bring a checkpoint."""
-        return head.sealed or self._is_full(head, more) or self._is_due(head.seq, head.seq + more)
+        is_due = self._is_due(head.seq, end.seq)
+        self._is_ahead = not is_due
+        return Written(end=end, segment=self._number, is_due=is_due)
 
     def _append(self, events: Sequence[Event]) -> tuple[list[dict[str, Any]], Head, bool]:
         # Another process may seal the segment between our look and our lock, hence the loop; each round is a later segment.
@@ -268,36 +290,42 @@ class Ledger:
     def _seal(self) -> Event:
         return Event(agent_id="", operation=SEAL)
 
-    def _checkpoint_where_possible(self, head: Head) -> Checkpoint | None:
+    def _checkpoint_where_possible(self, head: Head, number: int) -> Checkpoint | None:
         try:
-            return self._checkpoint(head)
+            return self._checkpoint(head, number)
         except OSError as exc:
             # The records stand, which is what matters more.
             logger.warning("a checkpoint of the audit ledger %s was not written: %s", self.path, exc)
             return None
 
-    def _checkpoint(self, head: Head) -> Checkpoint:
+    def _checkpoint(self, head: Head, number: int) -> Checkpoint:
+        path = segment.path_of(self.path, number)
         # First: else a power cut could leave a promise without what it promises.
-        segment.sync(segment.path_of(self.path, self._number))
+        segment.sync(path)
         key = self._keys.current
         made = Checkpoint(
             seq=head.seq,
             head=head.hmac,
-            segment=self._number,
+            segment=number,
             timestamp=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
             key_id=key.id,
         ).signed(key)
-        checkpoints.append(self.path, made)
-        self._is_ahead = False
+        try:
+            checkpoints.append(self.path, made)
+        except OSError:
+            self._is_ahead = True
+            raise
+        finally:
+            self._fold(path)
         return made
 
-    def _fold(self) -> None:
-        """Keep the WAL file short, now that a caller waits anyway."""
-        self._is_warm = False
+    def _fold(self, path: Path) -> None:
+        """Keep the WAL file short, once it is worth a sync of both files; the first to append after that does so on a thread."""
         try:
-            if self._connection is not None:
-                segment.fold(self._connection)
-        except sqlite3.Error as exc:
+            if segment.is_long(path):
+                segment.fold(path, busy_seconds=self._busy_seconds)
+                self._is_warm = False
+        except (OSError, sqlite3.Error) as exc:
             # The records stand; the next checkpoint tries again.
             logger.warning("the WAL file of the audit ledger %s was not folded: %s", self.path, exc)
 

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 _VERSION: Final = 1
 
+LONG_BYTES: Final = 16 * 1024 * 1024
+"""Of a WAL file that is worth to be folded: some 1,800 calls, each with a record."""
+
 _SCHEMA: Final = """
 CREATE TABLE entries (
     seq INTEGER PRIMARY KEY,
@@ -190,9 +193,28 @@ def sync(path: Path) -> None:
             os.close(descriptor)
 
 
-def fold(connection: sqlite3.Connection) -> None:
-    """Move what nobody reads any more from the WAL file into the main file; the next commit begins the WAL anew, and syncs once."""
-    connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+def is_long(path: Path) -> bool:
+    """Tell whether the WAL file of a segment should be folded.
+
+    Raises:
+        OSError: nobody can tell.
+    """
+    try:
+        return path.with_name(f"{path.name}-wal").stat().st_size > LONG_BYTES
+    except FileNotFoundError:
+        return False
+
+
+def fold(path: Path, *, busy_seconds: float) -> None:
+    """Move what nobody reads any more from the WAL file into the main file; the next commit begins the WAL anew, and syncs once.
+
+    On a connection of its own, so that those of others can go on to write.
+
+    Raises:
+        sqlite3.Error: the file cannot be used.
+    """
+    with closing(connect(path, busy_seconds=busy_seconds)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from molecule_runtime.core.errors import ConfigurationError, MoleculeError
 from molecule_runtime.core.redaction import redact_text
 from molecule_runtime.core.secretfile import expand_home
 from molecule_runtime.tools.audit import checkpoints, keys
-from molecule_runtime.tools.audit.ledger import Appended, Ledger
+from molecule_runtime.tools.audit.ledger import Appended, Ledger, Written
 from molecule_runtime.tools.audit.records import MAX_CONTENT_CHARS, Event, hash_content
 from molecule_runtime.tools.errors import AuditError
 
@@ -144,7 +144,9 @@ class AuditTrail:
         if time.monotonic() < self._resting_until:
             self._keep([event])
             return
-        if not self._is_writing and self._append_now(event):
+        if not self._is_writing and (written := self._append_now(event)) is not None:
+            if written.is_due:
+                await self._sign(written, anchor)
             return
         mine = _Waiting(event)
         self._waiting.append(mine)
@@ -218,14 +220,31 @@ class AuditTrail:
                 waiting.is_done = True
             for waiting in (*batch, *self._waiting):
                 waiting.turn.set()
-        if written is not None and written.checkpoint is not None and anchor is not None and self._settings.anchor:
-            await _anchor(anchor, written.checkpoint)
+        if written is not None and written.checkpoint is not None:
+            await self._anchor(anchor, written.checkpoint)
 
-    def _append_now(self, event: Event) -> bool:
+    async def _anchor(self, anchor: PlatformClient | None, checkpoint: checkpoints.Checkpoint) -> None:
+        if anchor is not None and self._settings.anchor:
+            await _anchor(anchor, checkpoint)
+
+    def _append_now(self, event: Event) -> Written | None:
         try:
-            return self._ledger is not None and not self._late and self._ledger.append_now([event])
+            return None if self._ledger is None or self._late else self._ledger.append_now([event])
         except AuditError:
-            return False  # the thread that tries again says why
+            return None  # the thread that tries again says why
+
+    async def _sign(self, written: Written, anchor: PlatformClient | None) -> None:
+        """Have a checkpoint made that is due, while other calls go on."""
+        if self._ledger is None:
+            return
+        with anyio.CancelScope(shield=True):
+            try:
+                made = await anyio.to_thread.run_sync(self._ledger.sign, written)
+            except AuditError as exc:
+                # The records stand, which is what matters more.
+                logger.warning("a checkpoint of the audit ledger %s was not written: %s", self._settings.ledger, exc)
+            else:
+                await self._anchor(anchor, made)
 
     def _keep(self, events: Sequence[Event]) -> None:
         self._lost += max(0, len(self._late) + len(events) - MAX_LATE)
