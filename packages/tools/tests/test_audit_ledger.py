@@ -365,6 +365,7 @@ def test_what_was_appended_is_on_the_disk_soon_and_before_a_checkpoint_is_signed
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = Disk(monkeypatch)
+    monkeypatch.setattr("molecule_runtime.tools.audit.ledger.SYNC_SECONDS", 0.2)
     ledger = Ledger(tmp_path / "ledger.db", ring(tmp_path))
     ledger.append(calls("first"))
     assert ledger.append_now(calls("second")) is not None

@@ -3,8 +3,8 @@
 The lock is SQLite's own write lock, held for one batch. Within it the last record is read, and every new one is signed together with
 the MAC of the one before, so the order of the file is the order of the chain.
 
-What is appended is written when the append returns, and nobody who ends the process takes it back. It is on the disk a second later: to
-wait for that would cost each call several times what it costs otherwise. So a power cut takes at most the last second, and what it
+What is appended is written when the append returns, and nobody who ends the process takes it back. It is on the disk five seconds later: to
+wait for that would cost each call several times what it costs otherwise. So a power cut takes the last five seconds at most, and what it
 leaves is the beginning of the chain, whole: a WAL is read up to the first commit that is not all there, and a segment is brought to the
 disk before the next one begins. It never looks like a cut of the ledger, for a checkpoint is signed when its record is on the disk.
 """
@@ -41,8 +41,8 @@ SEGMENT_RECORDS: Final = 100_000
 CHECKPOINT_RECORDS: Final = 500
 """Records between two checkpoints."""
 
-SYNC_SECONDS: Final = 1.0
-"""After which what was appended is brought to the disk."""
+SYNC_SECONDS: Final = 5.0
+"""After which what was appended is brought to the disk. Who appends in that moment may be held up by the disk, hence not more often."""
 
 _FIELDS: Final = tuple(field.name for field in fields(Event))
 
