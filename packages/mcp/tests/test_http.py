@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import signal
@@ -221,6 +222,30 @@ async def test_a_body_that_does_not_arrive_is_not_waited_for(monkeypatch: pytest
     gate.close()
     await gate({"type": "http", "method": "POST", "path": "/mcp", "headers": headers}, silence, send)
     assert sent[2]["status"] == 503
+
+
+async def test_what_is_cancelled_while_the_process_stops_ends_without_a_word_and_at_no_other_time() -> None:
+    async def forever(scope: Scope, receive: Receive, send: Send) -> None:
+        started.set()
+        await anyio.sleep_forever()
+
+    async def nothing(*_: object) -> Any:
+        raise NotImplementedError
+
+    gate = Gate(token=TOKEN, hosts={"localhost"}, port=1, sessions=forever, single=nothing)
+    headers = [(b"host", b"localhost"), (b"authorization", f"Bearer {TOKEN}".encode())]
+    scope = {"type": "http", "method": "GET", "path": "/mcp", "headers": headers}
+    for stops in (False, True):
+        started = asyncio.Event()
+        # As uvicorn does it, which knows no cancel scopes.
+        task = asyncio.create_task(gate(scope, nothing, nothing))
+        with anyio.fail_after(SECONDS):
+            await started.wait()
+            if stops:
+                gate.close()
+            task.cancel()
+            await asyncio.wait([task])
+        assert task.cancelled() is not stops
 
 
 # --- sessions ---

@@ -80,6 +80,14 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        try:
+            await self._serve(scope, receive, send)
+        except anyio.get_cancelled_exc_class():
+            # uvicorn's last resort when it stops and a stream does not end in time; it logs a traceback for each that comes out.
+            if not self._closed:
+                raise
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         path = scope["path"]
         refusal = self._foreign(headers) or self._unknown(path) or self._stopping()
