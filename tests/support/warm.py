@@ -13,7 +13,6 @@ import atexit
 import os
 import re
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -28,6 +27,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 from anyio.abc import ByteReceiveStream, Process, UNIXSocketStream
+from tests.support.warm_launcher import locked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -255,27 +255,46 @@ class _Opened(Process):
 
 
 _launching = threading.Lock()
-_launchers: dict[str, str] = {}
+_sockets: dict[str, str] = {}
+_using: list[int] = []
+_started: list[subprocess.Popen[bytes]] = []
 
 
 def _socket_of(command: str) -> str:
-    """Return the socket of the process that those of a command are forked from; one for all tests of this one."""
+    """Return the socket of the process that those of a command are forked from; one for all workers of a run of the tests."""
     with _launching:
-        if command not in _launchers:
-            folder = tempfile.mkdtemp(prefix="warm-")
-            path = str(Path(folder) / "socket")
-            launcher = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name("warm_launcher.py")), command, path],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-            )
-            atexit.register(_end, launcher, folder)
-            assert launcher.stdout is not None
-            assert launcher.stdout.readline(), f"the launcher of {command} does not start"
-            _launchers[command] = path
-        return _launchers[command]
+        if command not in _sockets:
+            run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+            _sockets[command] = _launched(command, Path(tempfile.gettempdir(), f"warm-{os.getuid()}-{run}"))
+        return _sockets[command]
 
 
-def _end(launcher: subprocess.Popen[bytes], folder: str) -> None:
-    launcher.communicate()
-    shutil.rmtree(folder)
+def _launched(command: str, folder: Path) -> str:
+    """Take part in the use of a launcher, until this process ends; the first one starts it, and it ends after the last one."""
+    path, users = folder / command, folder / f"{command}.users"
+    with locked(folder):
+        if path.exists():
+            _using.append(os.open(users, os.O_WRONLY))
+            return str(path)
+        os.mkfifo(users, 0o600)
+        reading = os.open(users, os.O_RDONLY | os.O_NONBLOCK)
+        _using.append(os.open(users, os.O_WRONLY))
+        launcher = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("warm_launcher.py")), command, str(folder)],
+            stdin=reading,
+            stdout=subprocess.PIPE,
+        )
+        os.close(reading)
+        _started.append(launcher)
+        assert launcher.stdout is not None
+        assert launcher.stdout.readline(), f"the launcher of {command} does not start"
+        return str(path)
+
+
+@atexit.register
+def _leave() -> None:
+    for using in _using:
+        os.close(using)
+    # Not before: others may wait for what this process uses.
+    for launcher in _started:
+        launcher.communicate()

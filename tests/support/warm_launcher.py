@@ -1,12 +1,13 @@
 """A process that has imported one of our commands and forks a process of it for each connection to its socket; see `warm.py`.
 
-Run as `python warm_launcher.py COMMAND SOCKET`: it says on stdout that it listens, and ends when its stdin does.
+Run as `python warm_launcher.py COMMAND FOLDER`: it says on stdout that it listens, and ends when its stdin does.
 """
 
 from __future__ import annotations
 
 import ast
 import contextlib
+import fcntl
 import gc
 import importlib
 import os
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
 COMMANDS = {
     "molecule-runtime": (
@@ -72,8 +73,31 @@ class _Child:
         self.connection.close()
 
 
-def serve(command: str, path: str) -> None:
-    """Fork a process for each connection and tell it how that ended; ends with stdin."""
+@contextlib.contextmanager
+def locked(folder: Path) -> Generator[None]:
+    """Make a folder and have it for oneself."""
+    handle = _lock(folder)
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(folder: Path) -> int:
+    while True:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        # Somebody may remove it meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            handle = os.open(folder, os.O_RDONLY)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError):
+                if os.fstat(handle).st_ino == folder.stat().st_ino:
+                    return handle
+            os.close(handle)
+
+
+def serve(command: str, folder: Path) -> None:
+    """Fork a process for each connection and tell it how that ended; ends with stdin, that is when nobody uses it any more."""
     main: Callable[[], int | None] = _program
     later: tuple[str, ...] = PYTHON
     if command != "python":
@@ -86,16 +110,25 @@ def serve(command: str, path: str) -> None:
     gc.freeze()
     children: dict[int, _Child] = {}
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
+        listener.bind(str(folder / command))
         listener.listen(64)
         os.write(1, b"listening\n")
-        poll = select.poll()
-        poll.register(0)
+        poll, poll_of_stdin = select.poll(), select.poll()
+        for one in (poll, poll_of_stdin):
+            one.register(0)
         poll.register(listener, select.POLLIN)
         while True:
             for descriptor, _ in poll.poll():
                 if descriptor == 0:
-                    return
+                    with locked(folder):
+                        if not poll_of_stdin.poll(0):
+                            # Somebody has come meanwhile.
+                            continue
+                        for name in (command, f"{command}.users"):
+                            (folder / name).unlink()
+                        with contextlib.suppress(OSError):
+                            folder.rmdir()
+                        return
                 if (child := children.pop(descriptor, None)) is not None:
                     poll.unregister(descriptor)
                     _tell_end(child)
@@ -164,4 +197,4 @@ def _become(command: str, request: dict[str, Any], given: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], str(Path(sys.argv[2])))
+    serve(sys.argv[1], Path(sys.argv[2]))
