@@ -295,7 +295,7 @@ async def test_without_a_list_on_the_platform_the_parents_own_config_counts(worl
         b"shared_context: [[plan.md], {a: b}]",
         b"a: &a [x, x]\n" + b"".join(b"%c: &%c [*%c, *%c]\n" % (n, n, n - 1, n - 1) for n in range(98, 122)),
         b"a: &a {x: x}\n" + b"".join(b"%c: &%c {<<: [*%c, *%c]}\n" % (n, n, n - 1, n - 1) for n in range(98, 122)),
-        b"[" * 50_000,
+        b"[" * 1_000,
         b"shared_context: [plan.md]\n#" + b"x" * boot.MAX_CONFIG_BYTES,
     ],
 )
