@@ -5,6 +5,7 @@ import json
 import math
 import uuid
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -262,18 +263,20 @@ def nested(key: str, depth: int) -> Any:
     return node
 
 
-ODD: list[Any] = [
-    None, True, 0, -1, 1.5, math.nan, "", "text", "\ud800", [], [None], [[]], [{}], {}, {"a": 1}, {"text": "x"}, {"parts": None},
-    {"parts": "text"}, {"parts": {}}, {"parts": [None, 7, "x", [], {}, {"text": None}, {"text": 7}, {"kind": [], "text": "x"}]},
-    {"state": None}, {"state": []}, {"state": {"x": 1}}, {"message": "x"}, {"message": []}, {"message": {"parts": 7}},
-    {"parts": [{"file": []}, {"uri": {}}, {"url": 7, "uri": None}, {"file": {"uri": "x", "name": [], "mimeType": {}, "size": "x"}}]},
-    nested("task", 50_000), nested("message", 50_000), nested("params", 50_000), nested("file", 50_000),
-]  # fmt: skip
+@cache  # not on import: each worker imports every test
+def odd_values() -> list[Any]:
+    return [
+        None, True, 0, -1, 1.5, math.nan, "", "text", "\ud800", [], [None], [[]], [{}], {}, {"a": 1}, {"text": "x"}, {"parts": None},
+        {"parts": "text"}, {"parts": {}}, {"parts": [None, 7, "x", [], {}, {"text": None}, {"text": 7}, {"kind": [], "text": "x"}]},
+        {"state": None}, {"state": []}, {"state": {"x": 1}}, {"message": "x"}, {"message": []}, {"message": {"parts": 7}},
+        {"parts": [{"file": []}, {"uri": {}}, {"url": 7, "uri": None}, {"file": {"uri": "x", "name": [], "mimeType": {}, "size": "x"}}]},
+        nested("task", 50_000), nested("message", 50_000), nested("params", 50_000), nested("file", 50_000),
+    ]  # fmt: skip
 
 
 def test_nothing_that_comes_back_makes_the_reader_raise() -> None:
     keys = ("result", "error", "params", "message", "task", "status", "artifacts", "parts", "queued", "data", "code")
-    for key, value in itertools.product(keys, ODD):
+    for key, value in itertools.product(keys, odd_values()):
         for body in (
             {key: value},
             {"result": {key: value}},
@@ -282,10 +285,10 @@ def test_nothing_that_comes_back_makes_the_reader_raise() -> None:
         ):
             assert isinstance(read_answer(body), (Reply, Accepted, Failure))
             assert isinstance(read_message(body), Inbound)
-    for first, second in itertools.product(ODD, ODD):
+    for first, second in itertools.product(odd_values(), odd_values()):
         body = {"result": {"status": first, "artifacts": [second, first], "parts": second}}
         assert isinstance(read_answer(body), (Reply, Accepted, Failure))
-    for value in ODD:
+    for value in odd_values():
         assert isinstance(read_answer(value), (Reply, Accepted, Failure))
         assert isinstance(read_message(value), Inbound)
 
