@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture(scope="package")
+# Not wider than a module: what is asynchronous holds an event loop, and tests that begin their own could not run behind it.
+@pytest.fixture(scope="module")
 def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def node() -> Path:
     """Node, with the packages of `package-lock.json` installed."""
     if (lacking := install.missing()) is not None:
@@ -30,24 +31,24 @@ def node() -> Path:
     return found[0]
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def packages(node: Path) -> Path:
     return install.folder() / "node_modules"
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 async def acme(tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -> AsyncGenerator[Tenant]:
     async with tenant(tmp_path_factory.mktemp("acme")) as running:
         yield running
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 async def ours(acme: Tenant) -> Member:
     _, member = await acme.family()
     return member
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def environ(tmp_path_factory: pytest.TempPathFactory, acme: Tenant, ours: Member) -> dict[str, str]:
     """The environment of a process for our workspace; nothing of that of the tests gets in."""
     home = tmp_path_factory.mktemp("home")
@@ -62,7 +63,7 @@ def environ(tmp_path_factory: pytest.TempPathFactory, acme: Tenant, ours: Member
     }
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 async def server(
     tmp_path_factory: pytest.TempPathFactory, environ: dict[str, str], anyio_backend: str
 ) -> AsyncGenerator[Served]:
