@@ -49,14 +49,16 @@ def test_a_first_call_is_answered_although_the_sdk_cannot_even_be_loaded(where: 
     ran = subprocess.run(
         [sys.executable, *MODULE],
         env={**where.environ, "PYTHONPATH": str(broken.parent)},
-        input=encoded(INITIALIZE, INITIALIZED, LIST, call(3, "goal_get"), call("four", "list_peers")),
+        input=encoded(
+            INITIALIZE, INITIALIZED, LIST, call(3, "goal_set", arguments={"goal": "ship"}), call("four", "list_peers")
+        ),
         capture_output=True,
         timeout=SECONDS,
         check=False,
     )
     found = {message["id"]: message["result"] for message in map(json.loads, ran.stdout.splitlines())}
     assert set(found) == {1, 2, 3, "four"}
-    assert found[3]["structuredContent"] == {"goal": None}
+    assert found[3]["structuredContent"]["goal"] == "ship", found[3]
     assert found["four"]["isError"] is True
 
 
@@ -67,6 +69,7 @@ def test_the_early_answers_are_those_of_the_sdk(where: Place, version: str) -> N
         {"name": "task_list", "arguments": {"limit": 3}},
         {"name": "inbox_peek", "arguments": {}},
         {"name": "list_peers"},
+        {"name": "inbox_pop", "arguments": {"activity_id": "none"}},
         {"name": "task_list", "arguments": {"limit": "many", "status": "ü\u2028"}},
     ]
     modern = version == "2026-07-28"
@@ -181,8 +184,10 @@ def begun(*messages: dict[str, Any]) -> EarlyAnswers:
     return answers
 
 
-def test_only_tools_that_read_and_wait_for_nothing_are_called_early() -> None:
-    early = {spec.name for spec in registry.TOOLS if is_early(spec.name)}
-    assert {"get_runtime_identity", "list_peers", "recall_memory", "task_list", "inbox_peek"} <= early
-    assert not early & {"wait_for_message", "desktop_wait_for_control", "inbox_pop", "delegate_task", "run_code"}
-    assert not is_early("no_such_tool")
+def test_what_waits_for_somebody_is_never_called_early_and_what_acts_only_where_nobody_is_to_be_asked_who() -> None:
+    alone, of_several = ({spec.name for spec in registry.TOOLS if is_early(spec.name, served)} for served in (1, 2))
+    assert {"get_runtime_identity", "list_peers", "recall_memory", "task_list", "inbox_peek"} <= of_several
+    assert not of_several & {"inbox_pop", "delegate_task", "run_code"}
+    assert {"inbox_pop", "delegate_task", "run_code"} <= alone > of_several
+    assert not alone & {"wait_for_message", "desktop_wait_for_control"}
+    assert not is_early("no_such_tool", 1)

@@ -1,4 +1,4 @@
-"""Answers the first calls of a session while the SDK is not loaded yet: plain calls of tools that only read, as a client makes them first.
+"""Answers the first calls of a session while the SDK is not loaded yet: plain calls that nobody has to be asked about.
 
 Loading the SDK takes as long as everything else of a start together, and such a call needs nothing of it: no progress, no question to
 the user. Every other line, and all behind it, is for the SDK.
@@ -28,9 +28,14 @@ WAITING: Final = frozenset({"wait_for_message", "desktop_wait_for_control"})
 """They read, but for as long as nothing happens; clients want to hear of their progress."""
 
 
-def is_early(name: str) -> bool:
-    """Tell whether calls of a tool may be answered without the SDK."""
-    return name in registry.tool_names() and registry.by_name(name).annotations.read_only and name not in WAITING
+def is_early(name: str, served: int) -> bool:
+    """Tell whether calls of a tool may be answered without the SDK, in a process that serves so many workspaces.
+
+    Of several, the user may have to be asked which one acts (`choosing.py`), and that takes the SDK.
+    """
+    if name in WAITING or name not in registry.tool_names():
+        return False
+    return served == 1 or registry.by_name(name).annotations.read_only
 
 
 class EarlyCalls:
@@ -83,7 +88,7 @@ class EarlyCalls:
 
     def _takes(self, call: PlainCall) -> bool:
         # Of two calls that a client gives one id, the second is for the SDK to judge.
-        return is_early(call.name) and call.id not in self._open
+        return call.id not in self._open and is_early(call.name, len(self._opened.context.clients))
 
     def _note(self) -> None:
         self._changed.set()
